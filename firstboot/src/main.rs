@@ -1,0 +1,2 @@
+//! sf-firstboot.
+fn main() {}

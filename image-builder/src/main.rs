@@ -1,0 +1,2 @@
+//! sf-image.
+fn main() {}
