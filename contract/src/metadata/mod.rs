@@ -1,0 +1,1 @@
+//! Node metadata (schema 1).

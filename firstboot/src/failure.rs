@@ -1,0 +1,114 @@
+//! A failure as an operator meets it: a stable code, what failed, the value
+//! and where it came from, why it matters, what to do. Every module of the
+//! agent returns this; the card, the status and the log show it.
+
+use serde::Serialize;
+use sf_contract::failure::Kind;
+use sf_contract::secret::mask_urls;
+
+use crate::codes::Code;
+
+/// One failure. Texts hold no secrets: whatever came from a driver or a
+/// program goes through [`Failure::cause`], which masks URLs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Failure {
+    /// Stable code with its kind and its standing explanation.
+    #[serde(flatten)]
+    pub code: &'static Code,
+    /// What failed, this time: names the host, file or field.
+    pub what: String,
+    /// The value in question, redacted by whoever puts it here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Where the value came from: `credential sf.metadata`, `/etc/sf/metadata.toml:12`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// What to do this time, where it says more than the code's own remedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+    /// Command that shows more or tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_command: Option<String>,
+    /// Underlying reasons, outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+}
+
+impl Failure {
+    /// A failure with a code.
+    pub fn new(code: &'static Code, what: impl Into<String>) -> Self {
+        Self {
+            code,
+            what: what.into(),
+            value: None,
+            source: None,
+            remedy: None,
+            next_command: None,
+            causes: Vec::new(),
+        }
+    }
+
+    /// The value in question; the caller has redacted it.
+    #[must_use]
+    pub fn value(mut self, value: impl Into<String>) -> Self {
+        self.value = Some(mask_urls(&value.into()));
+        self
+    }
+
+    /// Where the value came from.
+    #[must_use]
+    pub fn source(mut self, source: impl Into<String>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// A remedy more exact than the code's.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+
+    /// The command that shows more.
+    #[must_use]
+    pub fn next_command(mut self, command: impl Into<String>) -> Self {
+        self.next_command = Some(command.into());
+        self
+    }
+
+    /// Adds an underlying error and what it was caused by.
+    #[must_use]
+    pub fn cause(mut self, error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            let text = mask_urls(&error.to_string());
+            if self.causes.last() != Some(&text) {
+                self.causes.push(text);
+            }
+            next = error.source();
+        }
+        self
+    }
+
+    /// Who must act.
+    pub fn kind(&self) -> Kind {
+        self.code.kind
+    }
+
+    /// The remedy to show: this failure's own, else the code's.
+    pub fn remedy_text(&self) -> &str {
+        self.remedy.as_deref().unwrap_or(self.code.remedy)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}: {}", self.code.id, self.what)?;
+        for cause in &self.causes {
+            write!(formatter, ": {cause}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
