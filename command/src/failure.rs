@@ -1,0 +1,197 @@
+//! How running a command can fail. Each variant carries the command as shown
+//! (secrets masked), so that a message can be read without its context.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Bytes of standard error that a failure keeps.
+const TAIL: usize = 1024;
+
+/// A command that did not do what it was for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The program is not on this machine.
+    #[error("{program} is not on this machine{}", remedy(*package))]
+    NotFound {
+        /// Its name or path.
+        program: String,
+        /// The Debian package that brings it, when it is a known tool.
+        package: Option<&'static str>,
+    },
+    /// The operating system refused to start it.
+    #[error("could not start `{command}`")]
+    CouldNotStart {
+        /// The command, masked.
+        command: String,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// It ended with a non-zero exit code.
+    #[error("`{command}` ended with exit code {code}{}", said(stderr))]
+    Exit {
+        /// The command, masked.
+        command: String,
+        /// The exit code, 1 to 255.
+        code: i32,
+        /// The last KiB of its standard error (of both streams when they were
+        /// streamed together), masked.
+        stderr: String,
+    },
+    /// A signal ended it.
+    #[error("`{command}` was ended by signal {signal}{}{}", signal_name(*signal), said(stderr))]
+    Signal {
+        /// The command, masked.
+        command: String,
+        /// The signal's number.
+        signal: i32,
+        /// As in [`Failure::Exit`].
+        stderr: String,
+    },
+    /// It ran longer than its limit and was ended.
+    #[error("`{command}` was ended after its limit of {}{}", seconds(*limit), said(stderr))]
+    Timeout {
+        /// The command, masked.
+        command: String,
+        /// The limit.
+        limit: Duration,
+        /// As in [`Failure::Exit`].
+        stderr: String,
+    },
+    /// Its output or state could not be read.
+    #[error("lost track of `{command}` while {doing}")]
+    Io {
+        /// The command, masked.
+        command: String,
+        /// What was being done.
+        doing: &'static str,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The file that keeps its output could not be written.
+    #[error("could not write the output of `{command}` to {}", path.display())]
+    Log {
+        /// The command, masked.
+        command: String,
+        /// The log file.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    /// The exit code, when there was one.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            Self::Exit { code, .. } => Some(*code),
+            _ => None,
+        }
+    }
+
+    /// What it said last, masked; empty when it never ran.
+    pub fn stderr(&self) -> &str {
+        match self {
+            Self::Exit { stderr, .. }
+            | Self::Signal { stderr, .. }
+            | Self::Timeout { stderr, .. } => stderr,
+            _ => "",
+        }
+    }
+}
+
+/// The last KiB of `bytes` as text, from the start of a line where there is one.
+pub(crate) fn tail(bytes: &[u8]) -> String {
+    let mut start = bytes.len().saturating_sub(TAIL);
+    if start > 0
+        && let Some(newline) = bytes[start..].iter().position(|b| *b == b'\n')
+        && start + newline + 1 < bytes.len()
+    {
+        start += newline + 1;
+    }
+    String::from_utf8_lossy(&bytes[start..])
+        .trim_end()
+        .to_owned()
+}
+
+fn remedy(package: Option<&str>) -> String {
+    package
+        .map(|p| format!("; install the Debian package {p}"))
+        .unwrap_or_default()
+}
+
+fn said(stderr: &str) -> String {
+    if stderr.is_empty() {
+        "; it said nothing".to_owned()
+    } else {
+        format!(": {stderr}")
+    }
+}
+
+fn seconds(limit: Duration) -> String {
+    if limit.subsec_millis() == 0 {
+        format!("{} s", limit.as_secs())
+    } else {
+        format!("{:.1} s", limit.as_secs_f64())
+    }
+}
+
+fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        6 => " (SIGABRT)",
+        9 => " (SIGKILL: killed from outside, or out of memory)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        15 => " (SIGTERM)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tail_starts_at_a_line() {
+        let long = format!("{}\nlast line\n", "x".repeat(1020));
+        assert_eq!(tail(long.as_bytes()), "last line");
+        assert_eq!(tail(b"short\n"), "short");
+        assert_eq!(tail("y".repeat(3000).as_bytes()).len(), TAIL);
+        let newline_at_end = format!("{}\n", "z".repeat(3000));
+        assert_eq!(tail(newline_at_end.as_bytes()).len(), TAIL - 1);
+    }
+
+    #[test]
+    fn messages_say_what_to_do() {
+        let not_found = Failure::NotFound {
+            program: "mcopy".into(),
+            package: Some("mtools"),
+        };
+        assert_eq!(
+            not_found.to_string(),
+            "mcopy is not on this machine; install the Debian package mtools"
+        );
+        let exit = Failure::Exit {
+            command: "x".into(),
+            code: 3,
+            stderr: String::new(),
+        };
+        assert_eq!(
+            exit.to_string(),
+            "`x` ended with exit code 3; it said nothing"
+        );
+        let limit = Duration::from_millis(1500);
+        let late = Failure::Timeout {
+            command: "x".into(),
+            limit,
+            stderr: "a".into(),
+        };
+        assert_eq!(
+            late.to_string(),
+            "`x` was ended after its limit of 1.5 s: a"
+        );
+    }
+}

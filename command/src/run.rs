@@ -1,0 +1,217 @@
+//! Running a command to its end: captured, or streamed line by line.
+
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cmd::Cmd;
+use crate::failure::{Failure, tail};
+use crate::process::Child;
+
+/// How long to read on after the process has ended: something that it started
+/// in another session may hold the pipe open for ever.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a command that ran into its limit may take to end after SIGTERM.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a command that succeeded wrote.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// Standard output, as written.
+    pub stdout: Vec<u8>,
+    /// Standard error, as written.
+    pub stderr: Vec<u8>,
+    /// How long it ran.
+    pub elapsed: Duration,
+}
+
+impl Output {
+    /// Standard output as text, without white space at its end.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+}
+
+impl Cmd {
+    /// Runs to the end and captures both streams. Any exit code but 0 is a
+    /// failure.
+    pub fn run(&self) -> Result<Output, Failure> {
+        let start = Instant::now();
+        let mut child = self.start(Stdio::piped(), Stdio::piped())?;
+        let stdout = child.take_stdout().map(capture);
+        let stderr = child.take_stderr().map(capture);
+        let status = self.wait_within_limit(&mut child)?;
+        let deadline = Instant::now() + DRAIN;
+        let collect = |stream: Option<mpsc::Receiver<Vec<u8>>>| {
+            let mut bytes = Vec::new();
+            while let Some(Ok(chunk)) = stream.as_ref().map(|stream| {
+                stream.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            }) {
+                bytes.extend(chunk);
+            }
+            bytes
+        };
+        let (stdout, stderr) = (collect(stdout), collect(stderr));
+        match status {
+            Some(status) => self.judge(status, &stderr)?,
+            None => return Err(self.timed_out(&stderr)),
+        }
+        Ok(Output {
+            stdout,
+            stderr,
+            elapsed: start.elapsed(),
+        })
+    }
+
+    /// Runs to the end and hands each line of both streams, in the order they
+    /// were written, to `on_line`, with secrets masked. Returns how long it ran.
+    pub fn run_streaming(&self, mut on_line: impl FnMut(&str)) -> Result<Duration, Failure> {
+        self.stream(|line| {
+            on_line(line);
+            Ok(())
+        })
+    }
+
+    /// As [`Cmd::run_streaming`], and appends the command and each line to the
+    /// file at `log`, which is made when absent.
+    pub fn run_logged(
+        &self,
+        log: &Path,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<Duration, Failure> {
+        let failed = |source| self.log_failure(log, source);
+        let mut file = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .map_err(failed)?;
+        writeln!(file, "$ {self}").map_err(failed)?;
+        self.stream(|line| {
+            writeln!(file, "{line}").map_err(failed)?;
+            on_line(line);
+            Ok(())
+        })
+    }
+
+    fn stream(
+        &self,
+        mut on_line: impl FnMut(&str) -> Result<(), Failure>,
+    ) -> Result<Duration, Failure> {
+        let start = Instant::now();
+        let pipe = || {
+            let (read, write) = io::pipe()?;
+            Ok((read, write.try_clone()?, write))
+        };
+        let (read, stdout, stderr) =
+            pipe().map_err(|source: io::Error| Failure::CouldNotStart {
+                command: self.to_string(),
+                source,
+            })?;
+        let mut child = self.start(stdout.into(), stderr.into())?;
+        let lines = lines(read);
+        let mut last = Vec::new();
+        let mut ended: Option<(ExitStatus, Instant)> = None;
+        loop {
+            let pause = Duration::from_millis(50);
+            match lines.recv_timeout(pause) {
+                Ok(line) => {
+                    let line = self.masked(&line);
+                    last.extend_from_slice(line.as_bytes());
+                    last.push(b'\n');
+                    if last.len() > 16 * 1024 {
+                        last = tail(&last).into_bytes();
+                        last.push(b'\n');
+                    }
+                    on_line(&line)?;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            match ended {
+                Some((_, at)) if at.elapsed() > DRAIN => break,
+                Some(_) => {}
+                None => ended = child.try_wait()?.map(|status| (status, Instant::now())),
+            }
+            if ended.is_none() && self.timeout.is_some_and(|limit| start.elapsed() > limit) {
+                child.terminate(GRACE)?;
+                return Err(self.timed_out(&last));
+            }
+        }
+        // Both streams closed does not mean that it ended.
+        let left = self
+            .timeout
+            .map(|limit| limit.saturating_sub(start.elapsed()));
+        let status = match (ended, left) {
+            (Some((status, _)), _) => status,
+            (None, None) => child.wait()?,
+            (None, Some(left)) => match child.wait_timeout(left)? {
+                Some(status) => status,
+                None => return Err(self.timed_out(&last)),
+            },
+        };
+        self.judge(status, &last)?;
+        Ok(start.elapsed())
+    }
+
+    fn wait_within_limit(&self, child: &mut Child) -> Result<Option<ExitStatus>, Failure> {
+        let Some(limit) = self.timeout else {
+            return child.wait().map(Some);
+        };
+        let status = child.wait_timeout(limit)?;
+        if status.is_none() {
+            child.terminate(GRACE)?;
+        }
+        Ok(status)
+    }
+
+    fn timed_out(&self, stderr: &[u8]) -> Failure {
+        Failure::Timeout {
+            command: self.to_string(),
+            limit: self.timeout.unwrap_or_default(),
+            stderr: self.masked(&tail(stderr)),
+        }
+    }
+}
+
+/// Reads a stream to its end in a thread, in chunks.
+fn capture(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
+    let (sender, chunks) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(n) = stream.read(&mut buffer) {
+            if n == 0 || sender.send(buffer[..n].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    chunks
+}
+
+/// Reads lines in a thread. A carriage return ends nothing: what a progress
+/// display overwrote is dropped.
+fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    // Bounded, so that a callback slower than the child slows the child down.
+    let (sender, receiver) = mpsc::sync_channel(1024);
+    thread::spawn(move || {
+        let mut reader = BufReader::new(stream);
+        let mut line = Vec::new();
+        while let Ok(n) = reader.read_until(b'\n', &mut line) {
+            if n == 0 {
+                break;
+            }
+            let text = String::from_utf8_lossy(&line);
+            let text = text.trim_end_matches(['\n', '\r']);
+            let text = text.rsplit('\r').next().unwrap_or(text).to_owned();
+            if sender.send(text).is_err() {
+                break;
+            }
+            line.clear();
+        }
+    });
+    receiver
+}
