@@ -1,0 +1,2 @@
+class Base:
+    """The one name that is imported. Never instantiated."""
