@@ -295,3 +295,16 @@ fn wait_timeout_tells_running_from_ended() {
     assert_eq!(status.code(), Some(7));
     assert_eq!(child.wait().expect("again").code(), Some(7));
 }
+
+#[test]
+fn a_wrapped_command_keeps_everything_but_program_and_arguments() {
+    let inner = sh("echo $A").env("A", "kept").secret("kept");
+    let wrapped = inner
+        .clone()
+        .replace(Tool::Unshare)
+        .args(["--", "/bin/sh", "-c", "echo $A"]);
+    assert_eq!(wrapped.to_string(), "A=*** unshare -- /bin/sh -c 'echo $A'");
+    if Tool::Unshare.resolve().is_ok() {
+        assert_eq!(wrapped.run().expect("unshare").text(), "kept");
+    }
+}

@@ -33,6 +33,9 @@ pub struct Release {
     pub predecessor: Option<Series>,
     /// Distribution that the image is made of.
     pub base: Base,
+    /// Debian packages that the release needs on every role, beside those of
+    /// the profiles.
+    pub packages: Vec<String>,
     /// How Python code gets in.
     pub python: Python,
     /// Units, in the order of the file.
@@ -71,6 +74,9 @@ pub struct Python {
     pub prefix: String,
     /// Packages of the lock that the distribution provides instead, with the reason.
     pub from_distribution: BTreeMap<String, String>,
+    /// Debian packages that must be there while the code is installed and tried
+    /// (modules of the distribution that it imports at once).
+    pub build_packages: Vec<String>,
     /// Pins that differ from what the release asks for, with the reason.
     pub overrides: Vec<Override>,
     /// Folders of the release that are copied into site-packages, with the reason.

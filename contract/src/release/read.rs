@@ -7,7 +7,8 @@ use super::{
     Base, Daemon, Hooks, Install, Override, Probe, Python, Release, Schema, Setting, SettingValue,
     Shim,
 };
-use crate::document::{Document, Field, Reader};
+use crate::document::{Document, Field, Reader, did_you_mean};
+use crate::metadata::fields;
 use crate::problem::Problem;
 use crate::role::Role;
 use crate::series::{Series, Version};
@@ -67,26 +68,35 @@ fn read_root(name: &str, root: Reader<'_, '_>) -> Option<Release> {
         );
     }
     let base = required_table(&root, "base").and_then(read_base);
+    let packages = plain(root.strings("packages").unwrap_or_default());
     let python = required_table(&root, "python").and_then(read_python);
     if let (Some(python), None) = (&python, &version)
         && python.install != Install::Wheel
     {
         root.missing("version", "a PEP 440 version, such as \"0.7.2\"");
     }
-    let daemons = root
+    let mut seen = Seen::default();
+    let daemons: Vec<Daemon> = root
         .tables("daemon")
         .into_iter()
-        .filter_map(read_daemon)
+        .filter_map(|table| read_daemon(table, &mut seen))
         .collect();
+    if daemons.is_empty() && !root.has("daemon") {
+        root.missing("daemon", "at least one [[daemon]] table");
+    }
     let settings = root
         .tables("setting")
         .into_iter()
-        .filter_map(read_setting)
+        .filter_map(|table| read_setting(table, &mut seen))
         .collect();
     let schema = required_table(&root, "schema_of_the_cluster").and_then(read_schema);
     let hooks = root.table("hooks").map(read_hooks).unwrap_or_default();
-    let absent_daemons = pairs(root.scalars("absent_daemons"));
-    let cluster_config = plain(root.strings("cluster_config").unwrap_or_default());
+    let absent = root.scalars("absent_daemons");
+    for (name, _) in &absent {
+        seen.once(&root, "absent_daemons", "daemon", name);
+    }
+    let absent_daemons = pairs(absent);
+    let cluster_config = read_cluster_config(&root, &seen);
     root.finish();
     Some(Release {
         name: name.to_owned(),
@@ -95,6 +105,7 @@ fn read_root(name: &str, root: Reader<'_, '_>) -> Option<Release> {
         series: series?.value,
         predecessor: predecessor.map(|field| field.value),
         base: base?,
+        packages,
         python: python?,
         daemons,
         absent_daemons,
@@ -103,6 +114,70 @@ fn read_root(name: &str, root: Reader<'_, '_>) -> Option<Release> {
         schema: schema?,
         hooks,
     })
+}
+
+/// Names that may be given once, each with what it is.
+#[derive(Default)]
+struct Seen {
+    names: Vec<(&'static str, String)>,
+    /// Keys whose value is this node's own.
+    node_keys: Vec<String>,
+}
+
+impl Seen {
+    /// Records a name; a second one of its kind is a problem.
+    fn once(&mut self, at: &Reader<'_, '_>, key: &str, kind: &'static str, name: &Field<String>) {
+        let entry = (kind, name.value.clone());
+        if self.names.contains(&entry) {
+            let message = format!("the {kind} \"{}\" is there twice", name.value);
+            at.problem(key, Some(name.span.clone()), message, None);
+        } else {
+            self.names.push(entry);
+        }
+    }
+}
+
+/// The whitelist of the cluster-wide table. What stands in it overrides every
+/// node's own file, so a key that is a node's own must never be there.
+fn read_cluster_config(root: &Reader<'_, '_>, seen: &Seen) -> Vec<String> {
+    let keys = root.strings("cluster_config").unwrap_or_default();
+    for key in &keys {
+        if !is_key(&key.value) {
+            let message = format!("\"{}\" is not a key", key.value);
+            root.problem("cluster_config", Some(key.span.clone()), message, Some(KEY_HINT.into()));
+        } else if seen.node_keys.contains(&key.value) || key.value.starts_with("NODE_") {
+            root.problem(
+                "cluster_config",
+                Some(key.span.clone()),
+                format!("{} is each node's own and would be overridden on all of them", key.value),
+                Some("leave it out".into()),
+            );
+        }
+    }
+    plain(keys)
+}
+
+const KEY_HINT: &str = "upper-case letters, digits and underscores, without the SHAKENFIST_ prefix";
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with("SHAKENFIST_")
+        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn is_unit(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// A TCP port or HTTP status: a whole number of 1 to 65535.
+fn short(reader: &Reader<'_, '_>, key: &str, number: &Field<i64>) -> Option<u16> {
+    let found = u16::try_from(number.value).ok().filter(|number| *number > 0);
+    if found.is_none() {
+        let message = format!("{} is not between 1 and 65535", number.value);
+        reader.problem(key, Some(number.span.clone()), message, None);
+    }
+    found
 }
 
 fn read_base(base: Reader<'_, '_>) -> Option<Base> {
@@ -141,6 +216,7 @@ fn read_python(python: Reader<'_, '_>) -> Option<Python> {
         }
     });
     let from_distribution = pairs(python.scalars("from_distribution"));
+    let build_packages = plain(python.strings("build_packages").unwrap_or_default());
     let overrides = python
         .tables("override")
         .into_iter()
@@ -172,19 +248,32 @@ fn read_python(python: Reader<'_, '_>) -> Option<Python> {
         install: install?,
         prefix: prefix?.value,
         from_distribution,
+        build_packages,
         overrides,
         shims,
     })
 }
 
-fn read_daemon(daemon: Reader<'_, '_>) -> Option<Daemon> {
+fn read_daemon(daemon: Reader<'_, '_>, seen: &mut Seen) -> Option<Daemon> {
     let unit = daemon.required_string("unit");
+    if let Some(unit) = &unit {
+        seen.once(&daemon, "unit", "unit", unit);
+        if !is_unit(&unit.value) {
+            let message = format!("\"{}\" is not a unit's name", unit.value);
+            let hint = "letters, digits, '-' and '_', without .service".to_owned();
+            daemon.problem("unit", Some(unit.span.clone()), message, Some(hint));
+        }
+    }
     let description = daemon.required_string("description");
     let exec = daemon.required_string("exec");
     let service_type = daemon
         .string("type")
         .map_or_else(|| "simple".into(), |field| field.value);
-    let provides = plain(daemon.strings("provides").unwrap_or_default());
+    let provides = daemon.strings("provides").unwrap_or_default();
+    for name in &provides {
+        seen.once(&daemon, "provides", "daemon", name);
+    }
+    let provides = plain(provides);
     let always = daemon.boolean("always").is_some_and(|field| field.value);
     let roles = roles(&daemon, "roles");
     let after = plain(daemon.strings("after").unwrap_or_default());
@@ -195,8 +284,9 @@ fn read_daemon(daemon: Reader<'_, '_>) -> Option<Daemon> {
         .filter_map(|table| {
             let number = table.integer("number");
             table.string("purpose");
+            let number = number.and_then(|number| short(&table, "number", &number));
             table.finish();
-            u16::try_from(number?.value).ok()
+            number
         })
         .collect();
     let readiness = daemon.table("readiness").and_then(read_probe);
@@ -246,21 +336,51 @@ fn read_probe(probe: Reader<'_, '_>) -> Option<Probe> {
             probe.missing(key, "a whole number");
         }
     }
+    let port = port.and_then(|port| short(&probe, "port", &port));
+    let status = status.and_then(|status| short(&probe, "status", &status));
     probe.finish();
     Some(Probe {
-        port: u16::try_from(port?.value).ok()?,
+        port: port?,
         path: path?.value,
-        status: u16::try_from(status?.value).ok()?,
+        status: status?,
         within_seconds: within
             .and_then(|field| u64::try_from(field.value).ok())
             .unwrap_or(120),
     })
 }
 
-fn read_setting(setting: Reader<'_, '_>) -> Option<Setting> {
+fn read_setting(setting: Reader<'_, '_>, seen: &mut Seen) -> Option<Setting> {
     let key = setting.required_string("key");
+    if let Some(key) = &key {
+        seen.once(&setting, "key", "setting", key);
+        if !is_key(&key.value) {
+            let message = format!("\"{}\" is not a key", key.value);
+            setting.problem("key", Some(key.span.clone()), message, Some(KEY_HINT.into()));
+        }
+    }
     let metadata = setting.string("from");
+    if let Some(from) = &metadata {
+        if !fields::is_setting_source(&from.value) {
+            let near = did_you_mean(
+                &from.value,
+                fields::FIELDS.iter().map(|spec| spec.path).chain(fields::COMPUTED),
+            );
+            let message = format!("there is no metadata field \"{}\"", from.value);
+            let hint = near.map(|near| format!("did you mean \"{near}\"?"));
+            setting.problem("from", Some(from.span.clone()), message, hint);
+        }
+        if let (true, Some(key)) = (from.value.starts_with("node."), &key) {
+            seen.node_keys.push(key.value.clone());
+        }
+    }
     let constant = setting.scalar("constant");
+    if let Some(constant) = &constant
+        && constant.value.contains(['"', '\'', '\\', '\n', '`', '$'])
+    {
+        // systemd and sf-ctl unquote the file differently.
+        let message = "a value may hold no quotes, backslashes, dollars or line breaks";
+        setting.problem("constant", Some(constant.span.clone()), message, None);
+    }
     let true_on = setting.has("true_on").then(|| roles(&setting, "true_on"));
     let value = match (metadata, constant, true_on) {
         (Some(field), None, None) => Some(SettingValue::Metadata(field.value)),

@@ -1,0 +1,469 @@
+//! The database's address as the operator writes it:
+//! `mysql://user:password@host1,host2:3306,[::1]:3307/name?ssl-mode=required`.
+//!
+//! The parser is pure and takes the text apart; it resolves nothing. It refuses
+//! rather than guesses, and **no error quotes what stands before the database's
+//! name**, because a DSN that does not parse may have its password anywhere
+//! there.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::document::did_you_mean;
+use crate::secret::{MASK, Secret};
+
+/// The port that MariaDB listens on when the DSN names none.
+pub const DEFAULT_PORT: u16 = 3306;
+
+/// The parameters that a DSN may have.
+const PARAMETERS: [&str; 2] = ["ssl-mode", "socket"];
+
+/// RFC 3986's unreserved characters stay; the rest is encoded.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
+
+/// One server that the DSN names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Name or address; an IPv6 address without its brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(formatter, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(formatter, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// What the DSN demands of the transport.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SslMode {
+    /// Never TLS.
+    Disabled,
+    /// TLS where the server offers it, without looking at its certificate.
+    #[default]
+    Preferred,
+    /// TLS or nothing, without looking at the certificate.
+    Required,
+    /// TLS, and the certificate comes from a CA that this node trusts.
+    VerifyCa,
+    /// As `VerifyCa`, and the certificate names the host that was asked for.
+    VerifyIdentity,
+}
+
+impl SslMode {
+    /// All modes, weakest first.
+    pub const ALL: [Self; 5] = [
+        Self::Disabled,
+        Self::Preferred,
+        Self::Required,
+        Self::VerifyCa,
+        Self::VerifyIdentity,
+    ];
+
+    /// The name as written in a DSN.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Preferred => "preferred",
+            Self::Required => "required",
+            Self::VerifyCa => "verify-ca",
+            Self::VerifyIdentity => "verify-identity",
+        }
+    }
+
+    /// Does a connection without TLS break what the operator asked for?
+    pub fn demands_tls(self) -> bool {
+        !matches!(self, Self::Disabled | Self::Preferred)
+    }
+}
+
+impl fmt::Display for SslMode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// A DSN that parsed. `Display` and `Debug` mask the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Dsn {
+    user: String,
+    password: Option<Secret>,
+    hosts: Vec<HostPort>,
+    name: String,
+    ssl_mode: SslMode,
+    socket: Option<String>,
+}
+
+impl Dsn {
+    /// User, percent-decoded.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// Password, percent-decoded; `None` when the DSN has no `:` after the user.
+    pub fn password(&self) -> Option<&Secret> {
+        self.password.as_ref()
+    }
+
+    /// Servers in the order in which they are tried; empty with a socket alone.
+    pub fn hosts(&self) -> &[HostPort] {
+        &self.hosts
+    }
+
+    /// The first host, for settings that take only one (`MARIADB_HOST`);
+    /// `localhost` for a socket.
+    pub fn host(&self) -> &str {
+        self.hosts
+            .first()
+            .map_or("localhost", |first| first.host.as_str())
+    }
+
+    /// The first host's port.
+    pub fn port(&self) -> u16 {
+        self.hosts.first().map_or(DEFAULT_PORT, |first| first.port)
+    }
+
+    /// Name of the database.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the DSN demands of the transport.
+    pub fn ssl_mode(&self) -> SslMode {
+        self.ssl_mode
+    }
+
+    /// Path of a unix socket that is used instead of the hosts.
+    pub fn socket(&self) -> Option<&str> {
+        self.socket.as_deref()
+    }
+}
+
+impl fmt::Display for Dsn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "mysql://{}",
+            utf8_percent_encode(&self.user, ENCODED)
+        )?;
+        if self.password.is_some() {
+            write!(formatter, ":{MASK}")?;
+        }
+        formatter.write_str("@")?;
+        for (index, host) in self.hosts.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            write!(formatter, "{comma}{host}")?;
+        }
+        write!(formatter, "/{}", utf8_percent_encode(&self.name, ENCODED))?;
+        let mut separator = '?';
+        if self.ssl_mode != SslMode::default() {
+            write!(formatter, "{separator}ssl-mode={}", self.ssl_mode)?;
+            separator = '&';
+        }
+        if let Some(socket) = &self.socket {
+            let socket = utf8_percent_encode(socket, ENCODED).to_string();
+            let socket = socket.replace("%2F", "/");
+            write!(formatter, "{separator}socket={socket}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Dsn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Dsn({self})")
+    }
+}
+
+/// Why a text is not a DSN. Says what to write instead; never shows the text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DsnError {
+    /// There is nothing.
+    #[error("the DSN is empty; write it as {FORM}")]
+    Empty,
+    /// Not `mysql://`.
+    #[error(
+        "the DSN does not start with mysql:// (MariaDB's scheme is mysql too); write it as {FORM}"
+    )]
+    Scheme,
+    /// A character that ends the authority stands in the user or the password.
+    #[error(
+        "the user or the password has a character that must be percent-encoded: \
+         @ as %40, / as %2F, ? as %3F, # as %23"
+    )]
+    Unencoded,
+    /// A `%` that is not followed by two hex digits, or bytes that are not UTF-8.
+    #[error("the {part} is not valid percent-encoding of UTF-8; write a % itself as %25")]
+    Encoding {
+        /// `user`, `password`, `database name`, `socket path`.
+        part: &'static str,
+    },
+    /// No `user@`.
+    #[error("the DSN names no user; write it as {FORM}")]
+    NoUser,
+    /// Two commas in a row, or nothing between `@` and `/`.
+    #[error("host {position} of the DSN is empty")]
+    EmptyHost {
+        /// Counted from 1.
+        position: usize,
+    },
+    /// Not a name, an IPv4 address or an IPv6 address in brackets.
+    #[error(
+        "host {position} of the DSN is neither a name nor an address; \
+         an IPv6 address stands in brackets, [::1]:3306"
+    )]
+    BadHost {
+        /// Counted from 1.
+        position: usize,
+    },
+    /// Not 1 to 65535.
+    #[error("the port of host {position} is not a number from 1 to 65535")]
+    BadPort {
+        /// Counted from 1.
+        position: usize,
+    },
+    /// No `/name`.
+    #[error("the DSN names no database; write it after the hosts, {FORM}")]
+    NoDatabase,
+    /// MariaDB takes no such name.
+    #[error("the database name {problem}")]
+    BadDatabase {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// `#…`.
+    #[error("the DSN has a # fragment, which means nothing here")]
+    Fragment,
+    /// A parameter that is not known.
+    #[error("the DSN has an unknown parameter \"{name}\"; {}", known(.suggestion.as_deref()))]
+    UnknownParameter {
+        /// Its name.
+        name: String,
+        /// The known name that is nearest.
+        suggestion: Option<String>,
+    },
+    /// The same parameter twice.
+    #[error("the DSN has the parameter \"{name}\" twice")]
+    Twice {
+        /// Its name.
+        name: &'static str,
+    },
+    /// `ssl-mode=` with another value.
+    #[error(
+        "ssl-mode has a value that is not known; \
+         write disabled, preferred, required, verify-ca or verify-identity"
+    )]
+    BadSslMode,
+    /// `socket=` that is not an absolute path.
+    #[error("socket is not an absolute path")]
+    BadSocket,
+    /// A socket, and hosts that would not be used.
+    #[error("the DSN has both a socket and hosts; with socket= write localhost or no host")]
+    SocketAndHosts,
+    /// A socket, and a demand that it cannot meet.
+    #[error("the DSN demands TLS on a unix socket; write ssl-mode=disabled, or hosts instead")]
+    SocketAndTls,
+}
+
+/// The form that errors show.
+const FORM: &str = "mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]";
+
+fn known(suggestion: Option<&str>) -> String {
+    match suggestion {
+        Some(name) => format!("did you mean \"{name}\"?"),
+        None => format!("known are {}", PARAMETERS.join(" and ")),
+    }
+}
+
+impl FromStr for Dsn {
+    type Err = DsnError;
+
+    fn from_str(text: &str) -> Result<Self, DsnError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(DsnError::Empty);
+        }
+        let rest = text.strip_prefix("mysql://").ok_or(DsnError::Scheme)?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at(end);
+        // From here on a stray delimiter means that a password was pasted as it
+        // is: everything after it would be misread, so nothing is.
+        if tail.contains('@') || authority.matches('@').count() > 1 {
+            return Err(DsnError::Unencoded);
+        }
+        let (userinfo, hosts) = authority.split_once('@').ok_or(DsnError::NoUser)?;
+        let (user, password) = match userinfo.split_once(':') {
+            Some((user, password)) => (user, Some(decode(password, "password")?)),
+            None => (userinfo, None),
+        };
+        let user = decode(user, "user")?;
+        if user.is_empty() {
+            return Err(DsnError::NoUser);
+        }
+        if tail.contains('#') {
+            return Err(DsnError::Fragment);
+        }
+        let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
+        let (ssl_mode, socket) = parameters(query)?;
+        let hosts = if socket.is_some() && hosts.is_empty() {
+            Vec::new()
+        } else {
+            hosts
+                .split(',')
+                .enumerate()
+                .map(|(index, host)| host_port(host, index + 1))
+                .collect::<Result<Vec<_>, _>>()?
+        };
+        if socket.is_some() {
+            if hosts.iter().any(|host| host.host != "localhost") {
+                return Err(DsnError::SocketAndHosts);
+            }
+            if ssl_mode.demands_tls() {
+                return Err(DsnError::SocketAndTls);
+            }
+        }
+        Ok(Self {
+            user,
+            password: password.map(Secret::new),
+            hosts,
+            name: database(path)?,
+            ssl_mode,
+            socket,
+        })
+    }
+}
+
+fn decode(text: &str, part: &'static str) -> Result<String, DsnError> {
+    let error = DsnError::Encoding { part };
+    // The decoder leaves a broken `%zz` as it is, which would change a password silently.
+    let broken = text.match_indices('%').any(|(at, _)| {
+        !text
+            .as_bytes()
+            .get(at + 1..at + 3)
+            .is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit))
+    });
+    if broken {
+        return Err(error);
+    }
+    percent_decode_str(text)
+        .decode_utf8()
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|_| error)
+}
+
+fn host_port(text: &str, position: usize) -> Result<HostPort, DsnError> {
+    if text.is_empty() {
+        return Err(DsnError::EmptyHost { position });
+    }
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']').ok_or(DsnError::BadHost { position })?;
+            address
+                .parse::<Ipv6Addr>()
+                .map_err(|_| DsnError::BadHost { position })?;
+            let port = match after.strip_prefix(':') {
+                Some(port) => Some(port),
+                None if after.is_empty() => None,
+                None => return Err(DsnError::BadHost { position }),
+            };
+            (address, port)
+        }
+        None => match text.split_once(':') {
+            Some((_, port)) if port.contains(':') => return Err(DsnError::BadHost { position }),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(DsnError::EmptyHost { position });
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if !text.starts_with('[') && !host.bytes().all(plain) {
+        return Err(DsnError::BadHost { position });
+    }
+    let port = match port {
+        None => DEFAULT_PORT,
+        Some(port) if port.bytes().all(|byte| byte.is_ascii_digit()) => port
+            .parse::<u16>()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or(DsnError::BadPort { position })?,
+        Some(_) => return Err(DsnError::BadPort { position }),
+    };
+    Ok(HostPort {
+        host: host.to_owned(),
+        port,
+    })
+}
+
+fn database(path: &str) -> Result<String, DsnError> {
+    let name = decode(path.strip_prefix('/').unwrap_or(path), "database name")?;
+    if name.is_empty() {
+        return Err(DsnError::NoDatabase);
+    }
+    let problem = if name.chars().count() > 64 {
+        Some("is longer than 64 characters, which MariaDB does not take")
+    } else if name.contains(['/', '\\', '\0', '`', '\'', '"']) || name.chars().any(char::is_control)
+    {
+        Some("has a slash, a quote, a backslash or a control character")
+    } else if name.ends_with(' ') {
+        Some("ends in a space, which MariaDB does not take")
+    } else {
+        None
+    };
+    match problem {
+        Some(problem) => Err(DsnError::BadDatabase { problem }),
+        None => Ok(name),
+    }
+}
+
+fn parameters(query: &str) -> Result<(SslMode, Option<String>), DsnError> {
+    let (mut ssl_mode, mut socket) = (None, None);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match name {
+            "ssl-mode" => {
+                let wanted = value.to_ascii_lowercase().replace('_', "-");
+                let mode = SslMode::ALL
+                    .into_iter()
+                    .find(|mode| mode.name() == wanted)
+                    .ok_or(DsnError::BadSslMode)?;
+                if ssl_mode.replace(mode).is_some() {
+                    return Err(DsnError::Twice { name: "ssl-mode" });
+                }
+            }
+            "socket" => {
+                let path = decode(value, "socket path")?;
+                if !path.starts_with('/') || path.contains('\0') {
+                    return Err(DsnError::BadSocket);
+                }
+                if socket.replace(path).is_some() {
+                    return Err(DsnError::Twice { name: "socket" });
+                }
+            }
+            other => {
+                return Err(DsnError::UnknownParameter {
+                    name: other.to_owned(),
+                    suggestion: did_you_mean(other, PARAMETERS.into_iter()).map(str::to_owned),
+                });
+            }
+        }
+    }
+    Ok((ssl_mode.unwrap_or_default(), socket))
+}
+
+#[cfg(test)]
+mod tests;

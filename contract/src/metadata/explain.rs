@@ -1,0 +1,151 @@
+//! What `sf-firstboot explain [FIELD]` says: which source won, which were
+//! shadowed, what holds otherwise. Secrets are masked on the way in.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::fields::{self, FIELDS, FieldSpec};
+use super::fragment::Entry;
+use super::hints;
+use super::merged::Merged;
+
+/// One field, explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explained {
+    /// Dotted path; for a family of which nothing is set, with `<…>`.
+    pub field: String,
+    /// What it is for.
+    pub about: &'static str,
+    /// What a value is.
+    pub takes: &'static str,
+    /// What holds when it is absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default: Option<&'static str>,
+    /// A line that sets it, under `[table]`.
+    pub example: String,
+    /// Is its value never shown?
+    pub secret: bool,
+    /// The value that holds; absent when no source sets it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Sourced>,
+    /// Values that lost, in falling precedence.
+    pub shadowed: Vec<Sourced>,
+}
+
+/// A value as it may be shown, and its source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Sourced {
+    /// The value; secrets are masked.
+    pub value: String,
+    /// `/etc/sf/metadata.toml:12`
+    pub source: String,
+}
+
+impl Sourced {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            value: entry.value.to_string(),
+            source: entry.place.to_string(),
+        }
+    }
+}
+
+/// There is no such field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no metadata field {path:?}")]
+pub struct NoSuchField {
+    /// What was asked for.
+    pub path: String,
+    /// The nearest field or table.
+    pub near: Option<&'static str>,
+}
+
+/// Explains one field, the fields of one table, or with `None` all.
+pub fn explain(merged: &Merged, path: Option<&str>) -> Result<Vec<Explained>, NoSuchField> {
+    let Some(path) = path else {
+        return Ok(FIELDS
+            .iter()
+            .flat_map(|spec| family(merged, spec))
+            .collect());
+    };
+    if let Some(spec) =
+        fields::find(path).filter(|spec| spec.path != path || spec.family().is_none())
+    {
+        return Ok(vec![one(merged, spec, path)]);
+    }
+    let below: Vec<Explained> = FIELDS
+        .iter()
+        .filter(|spec| {
+            spec.path == path
+                || spec
+                    .path
+                    .strip_prefix(path)
+                    .is_some_and(|rest| rest.starts_with('.'))
+        })
+        .flat_map(|spec| family(merged, spec))
+        .collect();
+    if below.is_empty() {
+        return Err(NoSuchField {
+            path: path.to_owned(),
+            near: hints::nearest(path),
+        });
+    }
+    Ok(below)
+}
+
+/// A plain field, or the members of a family that are set, or the family itself.
+fn family(merged: &Merged, spec: &'static FieldSpec) -> Vec<Explained> {
+    let Some(prefix) = spec.family() else {
+        return vec![one(merged, spec, spec.path)];
+    };
+    let set: Vec<Explained> = merged
+        .fields()
+        .filter(|(path, _)| path.starts_with(prefix))
+        .map(|(path, _)| one(merged, spec, path))
+        .collect();
+    if set.is_empty() {
+        vec![one(merged, spec, spec.path)]
+    } else {
+        set
+    }
+}
+
+fn one(merged: &Merged, spec: &'static FieldSpec, path: &str) -> Explained {
+    let field = merged.get(path);
+    Explained {
+        field: path.to_owned(),
+        about: spec.doc,
+        takes: spec.kind.wanted(),
+        default: spec.default,
+        example: spec.example_block(),
+        secret: spec.is_secret(path),
+        value: field.map(|field| Sourced::of(&field.winner)),
+        shadowed: field
+            .map(|field| field.shadowed.iter().map(Sourced::of).collect())
+            .unwrap_or_default(),
+    }
+}
+
+impl fmt::Display for Explained {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(Sourced { value, source }) => {
+                writeln!(formatter, "{} = {value}", self.field)?;
+                writeln!(formatter, "  from      {source}")?;
+            }
+            None => writeln!(formatter, "{} is not set", self.field)?,
+        }
+        for Sourced { value, source } in &self.shadowed {
+            writeln!(formatter, "  shadowed  {source} = {value}")?;
+        }
+        if let Some(default) = self.default {
+            writeln!(formatter, "  default   {default}")?;
+        }
+        writeln!(formatter, "  takes     {}", self.takes)?;
+        if self.value.is_none() {
+            writeln!(formatter, "  example   {}", self.example.replace('\n', " "))?;
+        }
+        write!(formatter, "  {}", self.about)
+    }
+}

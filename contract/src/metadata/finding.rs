@@ -1,0 +1,31 @@
+//! A problem with its class, so that each gets the code that runbooks know.
+
+use crate::problem::Problem;
+
+/// What kind of mistake a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Not TOML, or empty.
+    Syntax,
+    /// `schema` is missing, or another one.
+    Schema,
+    /// A key, table or credential that the schema does not have.
+    UnknownKey,
+    /// A value of the wrong type, or one that breaks a rule.
+    Value,
+    /// A reference that leads nowhere.
+    Reference,
+    /// A field that this node cannot do without is absent.
+    Missing,
+    /// Allowed, but unlikely to be meant.
+    Unlikely,
+}
+
+/// A classified problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Its class.
+    pub class: Class,
+    /// The problem with its place.
+    pub problem: Problem,
+}

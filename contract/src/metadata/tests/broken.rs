@@ -1,0 +1,147 @@
+//! Documents that are wrong, and what is said about them.
+
+use super::*;
+
+#[test]
+fn all_mistakes_are_found_in_one_run() {
+    let text = "schema = 1\ncolour = 1\n[node]\nnmae = \"x\"\nmesh = \"10.0.0.1\"\negress = { address = 5, interfcae = \"e\" }\ndsn = \"mysql://u:canary@h/d\"\n[nodes]\nx = 1\n[cluster]\ndatabase_nodes = \"10.0.0.1\"\nhosts = { db1.example.com = \"10.0.0.1\" }\nmax_hypervisor_mtu = \"8950\"\n[secrets]\nsystem_key = { credentail = \"x\" }\nauth_secret_seed = { credential = \"a\", file = \"/b\" }\n[config]\nX = [1]\n";
+    insta::assert_snapshot!(problems(text, Role::Hypervisor).join("\n"), @r#"
+    metadata.toml: unknown key "colour" (known at the top: schema, node, cluster, database, pki, secrets, config, bootstrap, report)
+    metadata.toml: node.nmae: unknown key "nmae" (did you mean "name"?)
+    metadata.toml: node.mesh: expected a table, found a string
+    metadata.toml: node.egress.address: expected an IPv4 address, a string such as "10.0.0.1", found a whole number (for example egress = { address = "192.0.2.11", interface = "eth0" })
+    metadata.toml: node.egress.interfcae: unknown key "interfcae" (did you mean "interface"?)
+    metadata.toml: node.dsn: unknown key "dsn" (that key belongs to another table: database.dsn)
+    metadata.toml: unknown key "nodes" (did you mean "node"?)
+    metadata.toml: cluster.database_nodes: expected a list of IPv4 addresses or names of [cluster.hosts], found a string (for example database_nodes = ["10.0.0.1"])
+    metadata.toml: cluster.hosts.db1: expected an IPv4 address, a string such as "10.0.0.1", found a table (a name with dots stands in quotes: "db1.example.com" = "10.0.0.1")
+    metadata.toml: cluster.max_hypervisor_mtu: expected a whole number of bytes, such as 8950, found a string (for example max_hypervisor_mtu = 8950)
+    metadata.toml: secrets.system_key.credentail: unknown key "credentail" (write { credential = "name" } or { file = "/path" })
+    metadata.toml: secrets.auth_secret_seed: names both a credential and a file (write { credential = "name" } or { file = "/path" })
+    metadata.toml: config.X: expected a string, a number or true or false, found a list (for example ETCD_HOST = "10.0.0.1")
+    node metadata: node.name: missing: a node of role hypervisor cannot do without it (add under [node]: name = "hv1.example.com")
+    node metadata: database.dsn: missing: a node of role hypervisor cannot do without it (add under [database]: dsn = "mysql://sf:PASSWORD@db1.example.com:3306/shakenfist")
+    node metadata: config.ETCD_HOST: missing: a node of role hypervisor cannot do without it (add under [config]: ETCD_HOST = "10.0.0.1")
+    node metadata: node.egress.interface: missing: a node of role hypervisor cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" })
+    node metadata: cluster.network_node: missing: a node of role hypervisor cannot do without it (add under [cluster]: network_node = "10.0.0.2")
+    "#);
+}
+
+#[test]
+fn what_a_node_needs_is_asked_for_at_once_with_the_line_to_write() {
+    insta::assert_snapshot!(problems("schema = 1\n[node]\nname = \"a.b\"\n", Role::Network).join("\n"), @r#"
+    node metadata: database.dsn: missing: a node of role network cannot do without it (add under [database]: dsn = "mysql://sf:PASSWORD@db1.example.com:3306/shakenfist")
+    node metadata: config.ETCD_HOST: missing: a node of role network cannot do without it (add under [config]: ETCD_HOST = "10.0.0.1")
+    node metadata: node.mesh.address: missing: a node of role network cannot do without it (add under [node]: mesh = { address = "10.0.0.11", interface = "eth1" })
+    node metadata: node.mesh.interface: missing: a node of role network cannot do without it (add under [node]: mesh = { address = "10.0.0.11", interface = "eth1" })
+    node metadata: node.egress.address: missing: a node of role network cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" })
+    node metadata: node.egress.interface: missing: a node of role network cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" })
+    node metadata: cluster.network_node: missing: a node of role network cannot do without it (add under [cluster]: network_node = "10.0.0.2")
+    "#);
+}
+
+#[test]
+fn schemas_other_than_1_are_refused() {
+    for (text, wanted) in [
+        (
+            "[node]\n",
+            "metadata.toml: missing key \"schema\" (the first line is `schema = 1`)",
+        ),
+        (
+            "schema = 2\n[noed]\n",
+            "metadata.toml: schema 2 is not known (this image reads schema 1)",
+        ),
+        (
+            "schema = \"1\"\n",
+            "metadata.toml: schema: expected a whole number, found a string (write `schema = 1`)",
+        ),
+        (
+            "",
+            "metadata.toml: the document is empty (its first line is `schema = 1`)",
+        ),
+        (
+            " \n\t\n",
+            "metadata.toml: the document is empty (its first line is `schema = 1`)",
+        ),
+    ] {
+        let found: Vec<String> = file(text)
+            .problems
+            .iter()
+            .map(|finding| finding.problem.to_string())
+            .collect();
+        assert_eq!(found, [wanted], "{text:?}");
+    }
+}
+
+#[test]
+fn frames_show_keys_and_no_values() {
+    let text = "schema = 1\n[database]\ndsn = \"canary\"\nwiat = \"canary\"\n";
+    let (merged, checked) = checked(text, Role::Hypervisor);
+    let frames: Vec<String> = checked
+        .problems
+        .iter()
+        .take(2)
+        .map(|finding| merged.frame(&finding.problem))
+        .collect();
+    insta::assert_snapshot!(frames.join("\n"), @r#"
+    error: database.wiat: unknown key "wiat"
+     --> metadata.toml:4:1
+      |
+    4 | wiat =*********
+      | ^^^^
+      |
+      = help: did you mean "wait"?
+    error: database.dsn: the DSN does not start with mysql:// (MariaDB's scheme is mysql too); write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]
+     --> metadata.toml:3:7
+      |
+    3 | dsn =*********
+      |       ^^^^^^^^
+    "#);
+}
+
+/// What people write when they get TOML wrong, with a secret on the line.
+#[test]
+fn syntax_errors_show_no_secret() {
+    for text in [
+        "[database]\ndsn = mysql://sf:CANARY@db1/sf\n",
+        "[database]\ndsn = \"mysql://sf:CANARY@db1/sf\n",
+        "[database]\ndsn = 'mysql://sf:CANARY@db1/sf\n[node]\nname = 'x'\n",
+        "[database]\ndsn: mysql://sf:CANARY@db1/sf\n",
+        "[secrets]\nsystem_key = CANARY\n",
+        "[secrets]\nsystem_key = CANARY=CANARY==\n",
+        "[secrets]\nsystem_key = CANARY # CANARY\n",
+        "[secrets]\nsystem_key = \"CANARY\" CANARY\n",
+        "[secrets]\nsystem_key = \"CANARY\\q\"\n",
+        "[secrets]\nsystem_key = 'CAN'ARY CANARY'\n",
+        "[secrets]\nsystem_key = \"CANARY\"\nsystem_key = \"CANARY\"\n",
+        "[secrets]\nsystem_key = { credential: CANARY }\n",
+        "[secrets]\nsystem_key CANARY\n",
+        "[secrets]\nCANARY\n",
+        "[secrets]\nsystem_key = [CANARY\n[CANARY]\n",
+        "[secrets]\nsystem_key = [\n[CANARY]\n",
+        "[pki]\nkey = \"-----BEGIN PRIVATE KEY-----\nCANARY\nCANARY==\n-----END PRIVATE KEY-----\"\n",
+        "[pki]\nkey = -----BEGIN PRIVATE KEY-----\nCANARY=\nCANARY.CANARY = CANARY\n",
+        "[pki]\nkey = \"\"\"\n-----BEGIN PRIVATE KEY-----\nCANARY==\n",
+        "[secrets]\nsystem_key = 2024-CANARY\n",
+        "[secrets]\nsystem_key = 0xCANARY\n",
+    ] {
+        let text = format!("schema = 1\n{text}");
+        let merged = merge([file(&text)]);
+        assert!(
+            merged
+                .problems()
+                .iter()
+                .any(|finding| finding.class == crate::metadata::Class::Syntax),
+            "{text}"
+        );
+        for finding in merged.problems() {
+            let shown = format!(
+                "{:?} {} {}",
+                finding,
+                finding.problem,
+                merged.frame(&finding.problem)
+            );
+            assert!(!shown.contains("CANARY"), "{text}\n{shown}");
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! From merged values to [`NodeMetadata`]: every rule is checked, every breach
+//! is reported with its place, all in one run. What a node cannot do without is
+//! asked of the release, not known here.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::dsn::Dsn;
+use super::finding::{Class, Finding};
+use super::merged::{Merged, Resolved, ResolvedField};
+use super::node::{
+    Attachment, BootstrapMode, Cluster, Database, Host, Node, NodeMetadata, Pki, Reservations,
+    Secrets, SpicePki,
+};
+use super::rules::{self, Wrong};
+use super::value::{SettingText, Value, shown};
+use super::{release_rules, rules::duration};
+use crate::problem::Problem;
+use crate::release::Release;
+use crate::role::Role;
+use crate::secret::Secret;
+
+/// What the metadata must fit: the image that the node runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'r> {
+    /// Role of the image.
+    pub role: Role,
+    /// Release in the image.
+    pub release: &'r Release,
+}
+
+/// The verdict on a node's metadata.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// There when nothing at all is wrong.
+    pub metadata: Option<NodeMetadata>,
+    /// What is wrong: with the sources, the references, the values.
+    pub problems: Vec<Finding>,
+    /// What is allowed but unlikely to be meant.
+    pub warnings: Vec<Finding>,
+}
+
+/// Checks everything and reports everything. `resolved` is what
+/// [`Merged::resolve`] made of `merged`.
+pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checked {
+    let mut check = Check {
+        resolved,
+        target,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let metadata = check.metadata();
+    release_rules::check(&mut check, merged, metadata.as_ref());
+    let Check {
+        problems: found,
+        warnings,
+        ..
+    } = check;
+    let mut problems = merged.problems().to_vec();
+    problems.extend_from_slice(resolved.problems());
+    problems.extend(found);
+    Checked {
+        metadata: metadata.filter(|_| problems.is_empty()),
+        problems,
+        warnings,
+    }
+}
+
+/// A check under way.
+pub(super) struct Check<'c> {
+    pub(super) resolved: &'c Resolved,
+    pub(super) target: Target<'c>,
+    pub(super) problems: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
+}
+
+impl Check<'_> {
+    fn metadata(&mut self) -> Option<NodeMetadata> {
+        let node = self.node();
+        let cluster = self.cluster(&node);
+        let database = self.database();
+        let secrets = self.secrets();
+        let pki = self.pki();
+        let config = self.config();
+        let bootstrap_mode = self
+            .rule("bootstrap.mode", |text| {
+                BootstrapMode::ALL
+                    .into_iter()
+                    .find(|mode| mode.name() == text)
+                    .ok_or_else(|| {
+                        Wrong::hint(
+                            format!("{} is not a mode", shown(text)),
+                            "write \"auto\", \"require\" or \"wait\"",
+                        )
+                    })
+            })
+            .unwrap_or_default();
+        let report_url = self.rule("report.url", rules::url);
+        let mut metadata = NodeMetadata {
+            node,
+            cluster,
+            database: database?,
+            pki,
+            secrets,
+            config,
+            cluster_config: BTreeMap::new(),
+            bootstrap_mode,
+            report_url,
+        };
+        metadata.cluster_config = self.cluster_config(&metadata);
+        Some(metadata)
+    }
+
+    fn node(&mut self) -> Node {
+        let name = self.rule("node.name", rules::host_name).unwrap_or_default();
+        if !name.is_empty() && !name.contains('.') {
+            self.warn(
+                "node.name",
+                format!("{} has no domain", shown(&name)),
+                "the name is this node's identity in the cluster; write it fully qualified",
+            );
+        }
+        let mesh = self.attachment("node.mesh");
+        if mesh.address.is_some_and(|address| address.is_loopback()) {
+            self.warn(
+                "node.mesh.address",
+                "is a loopback address, which no other node can reach",
+                "give the address on the network that the nodes share",
+            );
+        }
+        Node {
+            name,
+            mesh,
+            egress: self.attachment("node.egress"),
+            reservations: Reservations {
+                ram_gb: self.amount("node.reservations.ram_gb", 0, 1 << 20),
+                cpu: self.amount("node.reservations.cpu", 0, 1 << 16),
+                disk_gb: self.amount("node.reservations.disk_gb", 0, 1 << 24),
+            },
+        }
+    }
+
+    fn attachment(&mut self, path: &str) -> Attachment {
+        Attachment {
+            address: self.rule(&format!("{path}.address"), rules::address),
+            interface: self.rule(&format!("{path}.interface"), rules::interface),
+        }
+    }
+
+    fn cluster(&mut self, node: &Node) -> Cluster {
+        let hosts = self.hosts();
+        let lookup = |text: &str| -> Result<Host, Wrong> {
+            let written = text.to_owned();
+            if let Ok(address) = text.parse::<Ipv4Addr>() {
+                rules::address(text)?;
+                return Ok(Host { written, address });
+            }
+            let name = rules::host_name(text)?;
+            let own = node.mesh.address.filter(|_| name == node.name);
+            match hosts.get(&name).copied().or(own) {
+                Some(address) => Ok(Host { written, address }),
+                None => Err(Wrong::hint(
+                    format!("{} is not a name of [cluster.hosts]", shown(text)),
+                    format!(
+                        "write the address itself, or add it under [cluster.hosts]: \"{name}\" = \"10.0.0.1\""
+                    ),
+                )),
+            }
+        };
+        let network_node = self.rule("cluster.network_node", lookup);
+        let mut database_nodes = Vec::new();
+        if let Some(ResolvedField {
+            value: Value::List(items),
+            ..
+        }) = self.resolved.get("cluster.database_nodes")
+        {
+            for item in items {
+                match lookup(item) {
+                    Ok(host) => database_nodes.push(host),
+                    Err(wrong) => self.wrong("cluster.database_nodes", wrong),
+                }
+            }
+        }
+        Cluster {
+            zone: self.rule("cluster.zone", rules::word),
+            network_node,
+            database_nodes,
+            floating_network: self.rule("cluster.floating_network", rules::network),
+            dns_server: self.rule("cluster.dns_server", rules::address),
+            max_hypervisor_mtu: self.amount("cluster.max_hypervisor_mtu", 1280, 65_535),
+            hosts,
+        }
+    }
+
+    fn hosts(&mut self) -> BTreeMap<String, Ipv4Addr> {
+        let mut hosts = BTreeMap::new();
+        for (path, name) in self.family("cluster.hosts.") {
+            if let Err(wrong) = rules::host_name(&name) {
+                self.wrong(&path, wrong);
+            } else if let Some(address) = self.rule(&path, rules::address) {
+                hosts.insert(name, address);
+            }
+        }
+        hosts
+    }
+
+    fn database(&mut self) -> Option<Database> {
+        let second = Duration::from_secs(1);
+        let minute = 60 * second;
+        let connect_timeout = self
+            .rule("database.connect_timeout", |text| {
+                duration(text, second, 5 * minute)
+            })
+            .unwrap_or(10 * second);
+        let wait = self
+            .rule("database.wait", |text| {
+                duration(text, Duration::ZERO, 24 * 60 * minute)
+            })
+            .unwrap_or(5 * minute);
+        let dsn = self.rule("database.dsn", |text| {
+            // The error never shows the text (its own promise, tested there).
+            text.parse::<Dsn>()
+                .map_err(|error| Wrong::new(error.to_string()))
+        });
+        Some(Database {
+            dsn: dsn?,
+            connect_timeout,
+            wait,
+        })
+    }
+
+    fn secrets(&mut self) -> Secrets {
+        let secret = |rule: fn(&str) -> Result<(), Wrong>| {
+            move |text: &str| rule(text).map(|()| Secret::new(text))
+        };
+        Secrets {
+            auth_secret_seed: self.rule("secrets.auth_secret_seed", secret(rules::seed)),
+            system_key: self.rule("secrets.system_key", secret(rules::system_key)),
+            system_key_name: self
+                .rule("secrets.system_key_name", rules::word)
+                .unwrap_or_else(|| "deploy".into()),
+        }
+    }
+
+    fn pki(&mut self) -> Pki {
+        let (ca, certificate, key) = self.pem_items("pki");
+        let spice = self.pem_items("pki.libvirt_spice");
+        Pki {
+            ca,
+            certificate,
+            key,
+            libvirt_spice: SpicePki {
+                ca: spice.0,
+                certificate: spice.1,
+                key: spice.2,
+            },
+        }
+    }
+
+    fn pem_items(&mut self, table: &str) -> (Option<Secret>, Option<Secret>, Option<Secret>) {
+        let path = |item: &str| format!("{table}.{item}");
+        let is_set = |item: &str| self.resolved.is_set(&path(item));
+        if is_set("certificate") != is_set("key") {
+            let (there, absent) = if is_set("key") {
+                ("key", "certificate")
+            } else {
+                ("certificate", "key")
+            };
+            let wrong = Wrong::hint(
+                format!("is of no use without {}", path(absent)),
+                format!("give {} as well", path(absent)),
+            );
+            self.wrong(&path(there), wrong);
+        }
+        let certificate = |text: &str| rules::pem(text, false);
+        (
+            self.rule(&path("ca"), certificate),
+            self.rule(&path("certificate"), certificate),
+            self.rule(&path("key"), |text| rules::pem(text, true)),
+        )
+    }
+
+    fn config(&mut self) -> BTreeMap<String, SettingText> {
+        let mut config = BTreeMap::new();
+        for (path, key) in self.family("config.") {
+            if let Err(wrong) = rules::config_key(&key) {
+                self.wrong(&path, wrong);
+                continue;
+            }
+            let forbidden = release_rules::forbidden_in_config(self.target.release);
+            let Some(field) = self.resolved.get(&path) else {
+                continue;
+            };
+            let text = match &field.value {
+                Value::Secret(secret) => SettingText::Secret(secret.clone()),
+                Value::Boolean(flag) => {
+                    SettingText::Plain(if *flag { "True" } else { "False" }.into())
+                }
+                Value::Integer(number) => SettingText::Plain(number.to_string()),
+                Value::Text(text) | Value::Float(text) => SettingText::Plain(text.clone()),
+                Value::List(_) | Value::Reference(_) => continue,
+            };
+            match rules::config_value(text.expose(), forbidden) {
+                Ok(()) => {
+                    config.insert(key, text);
+                }
+                Err(wrong) => self.wrong(&path, wrong),
+            }
+        }
+        config
+    }
+
+    /// What the release keeps in its cluster-wide table: keys of
+    /// `[cluster.config]`, and settings that it makes from `[cluster]`.
+    fn cluster_config(&mut self, metadata: &NodeMetadata) -> BTreeMap<String, serde_json::Value> {
+        let mut values = BTreeMap::new();
+        for (key, path) in release_rules::cluster_wide(self.target.release) {
+            let value = match path {
+                "cluster.max_hypervisor_mtu" => metadata.cluster.max_hypervisor_mtu.map(Into::into),
+                _ => metadata.setting(path).map(|text| text.expose().into()),
+            };
+            if let Some(value) = value {
+                values.insert(key.to_owned(), value);
+            }
+        }
+        for (path, key) in self.family("cluster.config.") {
+            let Some(field) = self.resolved.get(&path) else {
+                continue;
+            };
+            let value = match &field.value {
+                Value::Text(text) => text.as_str().into(),
+                Value::Integer(number) => (*number).into(),
+                Value::Float(text) => text.parse::<f64>().unwrap_or_default().into(),
+                Value::Boolean(flag) => (*flag).into(),
+                Value::Secret(_) | Value::List(_) | Value::Reference(_) => {
+                    self.wrong(
+                        &path,
+                        Wrong::hint(
+                            "is a secret, which the cluster-wide table must not hold",
+                            "the seed stands in secrets.auth_secret_seed; give a proxy without user and password",
+                        ),
+                    );
+                    continue;
+                }
+            };
+            match rules::config_key(&key)
+                .and_then(|()| release_rules::allowed(self.target.release, &key))
+            {
+                Ok(()) => {
+                    values.insert(key, value);
+                }
+                Err(wrong) => self.wrong(&path, wrong),
+            }
+        }
+        values
+    }
+
+    /// Paths and keys of a family's fields that are set.
+    pub(super) fn family(&self, prefix: &str) -> Vec<(String, String)> {
+        self.resolved
+            .fields()
+            .filter_map(|(path, _)| {
+                let key = path.strip_prefix(prefix)?;
+                Some((path.to_owned(), key.to_owned()))
+            })
+            .collect()
+    }
+
+    /// The value of a field as `rule` sees it; `None` when it is absent or wrong.
+    fn rule<T>(&mut self, path: &str, rule: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
+        let text = match &self.resolved.get(path)?.value {
+            Value::Text(text) => text.as_str(),
+            Value::Secret(secret) => secret.expose(),
+            _ => return None,
+        };
+        match rule(text) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                self.wrong(path, wrong);
+                None
+            }
+        }
+    }
+
+    fn amount(&mut self, path: &str, least: u32, most: u32) -> Option<u32> {
+        let Value::Integer(number) = self.resolved.get(path)?.value else {
+            return None;
+        };
+        match u32::try_from(number) {
+            Ok(number) if (least..=most).contains(&number) => Some(number),
+            _ => {
+                let wrong = Wrong::new(format!("{number} is out of range: {least} to {most}"));
+                self.wrong(path, wrong);
+                None
+            }
+        }
+    }
+
+    pub(super) fn wrong(&mut self, path: &str, wrong: Wrong) {
+        let problem = self.problem(path, wrong);
+        self.problems.push(Finding {
+            class: Class::Value,
+            problem,
+        });
+    }
+
+    pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let problem = self.problem(path, Wrong::hint(message, hint));
+        self.warnings.push(Finding {
+            class: Class::Unlikely,
+            problem,
+        });
+    }
+
+    pub(super) fn missing(&mut self, path: &str, wrong: Wrong) {
+        let problem = self.problem(path, wrong);
+        self.problems.push(Finding {
+            class: Class::Missing,
+            problem,
+        });
+    }
+
+    /// A problem at the field's place; an absent field has none.
+    fn problem(&self, path: &str, wrong: Wrong) -> Problem {
+        let place = self.resolved.get(path).map(|field| &field.place);
+        Problem {
+            source: place.map_or_else(|| "node metadata".into(), |place| place.origin.name.clone()),
+            field: path.to_owned(),
+            span: place.and_then(|place| place.span.clone()),
+            message: wrong.message,
+            hint: wrong.hint,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Values of fields as they were read, and how they are shown.
+
+use std::fmt;
+
+use crate::secret::{MASK, Secret, mask_urls};
+
+/// A value as it was read, before references are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// A text that may be shown.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A finite number with a fraction, as it is written.
+    Float(String),
+    /// `true` or `false`.
+    Boolean(bool),
+    /// A list of texts that may be shown.
+    List(Vec<String>),
+    /// A text that is never shown.
+    Secret(Secret),
+    /// Where such a text is.
+    Reference(Reference),
+}
+
+impl Value {
+    /// A text that is a secret if its field says so, or if it carries a
+    /// password as part of a URL.
+    pub(super) fn text(text: String, secret: bool) -> Self {
+        if secret || mask_urls(&text) != text {
+            Self::Secret(Secret::new(text))
+        } else {
+            Self::Text(text)
+        }
+    }
+}
+
+/// Shows the value as people may see it: secrets as [`MASK`], control
+/// characters escaped, long texts cut.
+impl fmt::Display for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => formatter.write_str(&shown(text)),
+            Self::Integer(number) => write!(formatter, "{number}"),
+            Self::Float(text) => formatter.write_str(text),
+            Self::Boolean(flag) => write!(formatter, "{flag}"),
+            Self::List(texts) => {
+                let texts: Vec<String> = texts.iter().map(|text| shown(text)).collect();
+                write!(formatter, "[{}]", texts.join(", "))
+            }
+            Self::Secret(_) => formatter.write_str(MASK),
+            Self::Reference(reference) => write!(formatter, "{reference}"),
+        }
+    }
+}
+
+/// A text in quotes, escaped, passwords in URLs masked, at most 80 characters.
+pub(super) fn shown(text: &str) -> String {
+    let masked = mask_urls(text);
+    let mut cut: String = masked.chars().take(80).collect();
+    let ellipsis = if cut.len() < masked.len() { "…" } else { "" };
+    cut.push_str(ellipsis);
+    format!("\"{}\"", cut.escape_debug())
+}
+
+/// Where a secret is, when it does not stand in the document itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reference {
+    /// A systemd credential by its name.
+    Credential(String),
+    /// A file by its absolute path.
+    File(String),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(name) => write!(formatter, "credential {}", shown(name)),
+            Self::File(path) => write!(formatter, "file {}", shown(path)),
+        }
+    }
+}
+
+/// The text of a setting: what a `SHAKENFIST_*` key is rendered from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingText {
+    /// May be shown.
+    Plain(String),
+    /// Never shown.
+    Secret(Secret),
+}
+
+impl SettingText {
+    /// The text itself, for the one place that renders it.
+    pub fn expose(&self) -> &str {
+        match self {
+            Self::Plain(text) => text,
+            Self::Secret(secret) => secret.expose(),
+        }
+    }
+}
+
+/// Shows a secret as [`MASK`].
+impl fmt::Display for SettingText {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(text) => formatter.write_str(text),
+            Self::Secret(_) => formatter.write_str(MASK),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_is_safe_for_a_console() {
+        for (value, text) in [
+            (Value::Text("a\u{1b}[2Jb\n".into()), "\"a\\u{1b}[2Jb\\n\""),
+            (Value::Integer(-3), "-3"),
+            (Value::List(vec!["a".into(), "b".into()]), "[\"a\", \"b\"]"),
+            (Value::Secret(Secret::new("hunter2")), "******"),
+            (
+                Value::Reference(Reference::Credential("k".into())),
+                "credential \"k\"",
+            ),
+            (
+                Value::text("http://u:hunter2@proxy".into(), false),
+                "******",
+            ),
+        ] {
+            assert_eq!(value.to_string(), text);
+        }
+        assert_eq!(shown(&"x".repeat(200)).chars().count(), 83);
+    }
+}
