@@ -53,6 +53,9 @@ pub struct Manifest {
     /// they are known (inside stands the package database itself).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub packages: BTreeMap<String, String>,
+    /// Python packages of the release and their versions; only outside the image.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub python_packages: BTreeMap<String, String>,
     /// Versions of what built it: mkosi, systemd-repart, …
     pub tools: BTreeMap<String, String>,
     /// Commit of the source, with `-dirty` for uncommitted changes.
@@ -119,7 +122,63 @@ impl Manifest {
             usr_root_hash: None,
             artefacts: BTreeMap::new(),
             packages: BTreeMap::new(),
+            python_packages: BTreeMap::new(),
             ..self.clone()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = r#"{"tools":{"mkosi":"25.3-7"},"schema":1,"image_id":"sf-network","image_version":"0.7.2-1",
+        "profile":"network","profile_digest":"00","role":"network","debug":false,"release":"0.7",
+        "shakenfist_version":"0.7.2","series":"0.7","predecessor":"0.6","schema_versions":{},
+        "daemons":["sf-daemon"],"ports":[13000],"required_metadata":["node.name"],
+        "source_commit":null,"usr_root_hash":"ab","packages":{"bash":"5"},"python_packages":{"six":"1"},
+        "artefacts":{"x.raw":{"size":1,"sha256":"cd"}}}"#;
+
+    #[test]
+    fn canonical_json_is_the_same_however_it_was_written() {
+        let manifest = Manifest::parse(TEXT).expect("parse");
+        let canonical = manifest.to_canonical_json();
+        let again = Manifest::parse(&canonical).expect("parse");
+        assert_eq!(again, manifest);
+        assert_eq!(again.to_canonical_json(), canonical);
+        assert!(canonical.ends_with("}\n"));
+        let keys: Vec<&str> = canonical
+            .lines()
+            .filter_map(|line| line.strip_prefix("  \"")?.split('"').next())
+            .collect();
+        assert!(keys.is_sorted(), "{keys:?}");
+    }
+
+    #[test]
+    fn the_image_carries_what_can_be_known_before_it_is_made() {
+        let inside = Manifest::parse(TEXT)
+            .expect("parse")
+            .without_digests()
+            .to_canonical_json();
+        for key in ["usr_root_hash", "artefacts", "packages"] {
+            assert!(!inside.contains(key), "{key}");
+        }
+        assert!(inside.contains("required_metadata") && Manifest::parse(&inside).is_ok());
+    }
+
+    #[test]
+    fn another_schema_is_refused_by_its_number() {
+        let error =
+            Manifest::parse(&TEXT.replace("\"schema\":1", "\"schema\":2")).expect_err("other");
+        assert_eq!(
+            error.to_string(),
+            "the manifest has schema 2, this program reads schema 1"
+        );
+        assert!(
+            Manifest::parse("[]")
+                .expect_err("malformed")
+                .to_string()
+                .starts_with("the manifest cannot be read")
+        );
     }
 }

@@ -228,3 +228,6 @@ impl Release {
             .chain(self.absent_daemons.keys().map(String::as_str))
     }
 }
+
+#[cfg(test)]
+mod tests;

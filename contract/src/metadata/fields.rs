@@ -382,9 +382,11 @@ pub fn find(path: &str) -> Option<&'static FieldSpec> {
     })
 }
 
-/// Can a release's setting take its value from `path`?
+/// Can a release's setting take its value from `path`? Not from the fields of
+/// `[database]`: the agent takes the DSN apart and offers [`COMPUTED`] names.
 pub fn is_setting_source(path: &str) -> bool {
-    COMPUTED.contains(&path) || find(path).is_some()
+    let of_field = || find(path).is_some() && !path.starts_with("database.");
+    COMPUTED.contains(&path) || of_field()
 }
 
 /// Do fields stand below this path?
@@ -405,12 +407,11 @@ pub(super) fn is_config_key(key: &str) -> bool {
             .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
-/// Is it a word of the schema, or the name of a setting: something that may be
-/// shown as a key?
+/// Is it a word of the schema: something that may be shown as a key even where
+/// it is not certain that it is one?
 pub(super) fn is_name(word: &str) -> bool {
     word == "schema"
         || matches!(word, "credential" | "file")
-        || is_config_key(word)
         || FIELDS
             .iter()
             .any(|spec| spec.path.split('.').any(|part| part == word))

@@ -52,7 +52,7 @@ pub struct Fragment {
 impl Fragment {
     /// Reads a whole document. Never fails: mistakes are in `problems`.
     pub fn read(origin: Origin, text: &str) -> Self {
-        // Editors on Windows put a byte order mark in front; TOML has none.
+        // Editors on Windows put a byte order mark in front of a text, even an empty one.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut reading = Reading {
             origin: &origin,
@@ -413,7 +413,9 @@ impl<'t> Reading<'_, 't> {
         hint: Option<&str>,
     ) {
         let found = match found {
-            DeValue::Array(_) if fields::find(path).is_some_and(|spec| spec.kind == Kind::Hosts) => {
+            DeValue::Array(_)
+                if fields::find(path).is_some_and(|spec| spec.kind == Kind::Hosts) =>
+            {
                 "a list with something else in it"
             }
             other => type_name(other),

@@ -116,9 +116,9 @@ impl Merged {
             let Entry {
                 value, spec, place, ..
             } = &field.winner;
-            let value = match value {
+            let (value, via) = match value {
                 Value::Reference(reference) => match fetch(path, reference) {
-                    Ok(secret) => Value::Secret(secret),
+                    Ok(secret) => (Value::Secret(secret), Some(reference.clone())),
                     Err(unresolved) => {
                         resolved.problems.push(Finding {
                             class: Class::Reference,
@@ -134,12 +134,13 @@ impl Merged {
                         continue;
                     }
                 },
-                plain => plain.clone(),
+                plain => (plain.clone(), None),
             };
             resolved.fields.insert(
                 path.to_owned(),
                 ResolvedField {
                     value,
+                    via,
                     spec,
                     place: place.clone(),
                 },
@@ -163,6 +164,8 @@ pub struct Unresolved {
 pub struct ResolvedField {
     /// The value; never [`Value::Reference`].
     pub value: Value,
+    /// The reference that led to the value, if one did.
+    pub via: Option<Reference>,
     /// The field that it is a value of.
     pub spec: &'static FieldSpec,
     /// Where it stands, or where the reference to it stands.

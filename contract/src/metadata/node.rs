@@ -191,7 +191,7 @@ impl BootstrapMode {
 impl NodeMetadata {
     /// The text of the metadata field at a dotted path, for a release's setting
     /// that names it; `None` when it is absent, or when the agent computes it
-    /// ([`super::fields::COMPUTED`]). Hosts come as addresses, lists are joined
+    /// ([`super::fields::COMPUTED`]) from a field of `[database]`. Hosts come as addresses, lists are joined
     /// with commas, and numbers are decimal.
     pub fn setting(&self, path: &str) -> Option<SettingText> {
         if let Some(key) = path.strip_prefix("config.") {
@@ -204,6 +204,9 @@ impl NodeMetadata {
             "pki.ca" => return secret(&self.pki.ca),
             "pki.certificate" => return secret(&self.pki.certificate),
             "pki.key" => return secret(&self.pki.key),
+            "pki.libvirt_spice.ca" => return secret(&self.pki.libvirt_spice.ca),
+            "pki.libvirt_spice.certificate" => return secret(&self.pki.libvirt_spice.certificate),
+            "pki.libvirt_spice.key" => return secret(&self.pki.libvirt_spice.key),
             _ => {}
         }
         self.plain_setting(path).map(SettingText::Plain)

@@ -16,7 +16,7 @@ use crate::series::Series;
 /// Characters that this release's own reader of `/etc/sf/config` trips over,
 /// besides those that no release can have there. Up to 0.7, `sf-ctl` splits a
 /// line at every `=` and dies of a third part.
-pub(super) fn forbidden_in_config(release: &Release) -> &'static str {
+pub fn forbidden_in_config(release: &Release) -> &'static str {
     let mended: Option<Series> = "0.8".parse().ok();
     if mended.is_some_and(|mended| release.series < mended) {
         "="
@@ -155,7 +155,7 @@ fn fits_config(check: &mut Check<'_>, path: &str, release: &Release) {
         _ => return,
     };
     if let Err(wrong) = rules::config_value(text, forbidden_in_config(release)) {
-        check.wrong(path, wrong);
+        check.wrong_value(path, wrong);
     }
 }
 

@@ -305,7 +305,7 @@ impl Check<'_> {
                 Ok(()) => {
                     config.insert(key, text);
                 }
-                Err(wrong) => self.wrong(&path, wrong),
+                Err(wrong) => self.wrong_value(&path, wrong),
             }
         }
         config
@@ -377,10 +377,18 @@ impl Check<'_> {
         match rule(text) {
             Ok(value) => Some(value),
             Err(wrong) => {
-                self.wrong(path, wrong);
+                self.wrong_value(path, wrong);
                 None
             }
         }
+    }
+
+    /// A breach by the value itself, which can stand elsewhere.
+    pub(super) fn wrong_value(&mut self, path: &str, mut wrong: Wrong) {
+        if let Some(reference) = self.resolved.get(path).and_then(|field| field.via.as_ref()) {
+            wrong.message = format!("{reference}: {}", wrong.message);
+        }
+        self.wrong(path, wrong);
     }
 
     fn amount(&mut self, path: &str, least: u32, most: u32) -> Option<u32> {

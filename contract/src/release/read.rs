@@ -72,6 +72,7 @@ fn read_root(name: &str, root: Reader<'_, '_>) -> Option<Release> {
     let python = required_table(&root, "python").and_then(read_python);
     if let (Some(python), None) = (&python, &version)
         && python.install != Install::Wheel
+        && !root.has("version")
     {
         root.missing("version", "a PEP 440 version, such as \"0.7.2\"");
     }
@@ -144,12 +145,20 @@ fn read_cluster_config(root: &Reader<'_, '_>, seen: &Seen) -> Vec<String> {
     for key in &keys {
         if !is_key(&key.value) {
             let message = format!("\"{}\" is not a key", key.value);
-            root.problem("cluster_config", Some(key.span.clone()), message, Some(KEY_HINT.into()));
+            root.problem(
+                "cluster_config",
+                Some(key.span.clone()),
+                message,
+                Some(KEY_HINT.into()),
+            );
         } else if seen.node_keys.contains(&key.value) || key.value.starts_with("NODE_") {
             root.problem(
                 "cluster_config",
                 Some(key.span.clone()),
-                format!("{} is each node's own and would be overridden on all of them", key.value),
+                format!(
+                    "{} is each node's own and would be overridden on all of them",
+                    key.value
+                ),
                 Some("leave it out".into()),
             );
         }
@@ -162,17 +171,23 @@ const KEY_HINT: &str = "upper-case letters, digits and underscores, without the 
 fn is_key(text: &str) -> bool {
     !text.is_empty()
         && !text.starts_with("SHAKENFIST_")
-        && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_')
 }
 
 fn is_unit(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// A TCP port or HTTP status: a whole number of 1 to 65535.
 fn short(reader: &Reader<'_, '_>, key: &str, number: &Field<i64>) -> Option<u16> {
-    let found = u16::try_from(number.value).ok().filter(|number| *number > 0);
+    let found = u16::try_from(number.value)
+        .ok()
+        .filter(|number| *number > 0);
     if found.is_none() {
         let message = format!("{} is not between 1 and 65535", number.value);
         reader.problem(key, Some(number.span.clone()), message, None);
@@ -355,7 +370,12 @@ fn read_setting(setting: Reader<'_, '_>, seen: &mut Seen) -> Option<Setting> {
         seen.once(&setting, "key", "setting", key);
         if !is_key(&key.value) {
             let message = format!("\"{}\" is not a key", key.value);
-            setting.problem("key", Some(key.span.clone()), message, Some(KEY_HINT.into()));
+            setting.problem(
+                "key",
+                Some(key.span.clone()),
+                message,
+                Some(KEY_HINT.into()),
+            );
         }
     }
     let metadata = setting.string("from");
@@ -363,7 +383,10 @@ fn read_setting(setting: Reader<'_, '_>, seen: &mut Seen) -> Option<Setting> {
         if !fields::is_setting_source(&from.value) {
             let near = did_you_mean(
                 &from.value,
-                fields::FIELDS.iter().map(|spec| spec.path).chain(fields::COMPUTED),
+                fields::FIELDS
+                    .iter()
+                    .map(|spec| spec.path)
+                    .chain(fields::COMPUTED),
             );
             let message = format!("there is no metadata field \"{}\"", from.value);
             let hint = near.map(|near| format!("did you mean \"{near}\"?"));

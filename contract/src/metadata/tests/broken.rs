@@ -60,6 +60,10 @@ fn schemas_other_than_1_are_refused() {
             "metadata.toml: the document is empty (its first line is `schema = 1`)",
         ),
         (
+            "\u{feff}\n",
+            "metadata.toml: the document is empty (its first line is `schema = 1`)",
+        ),
+        (
             " \n\t\n",
             "metadata.toml: the document is empty (its first line is `schema = 1`)",
         ),

@@ -6,7 +6,7 @@ mod properties;
 mod values;
 
 use crate::metadata::{
-    Checked, Fragment, Layer, Merged, Origin, Reference, Resolved, Target, check, merge,
+    Checked, Fragment, Layer, Merged, Origin, Reference, Resolved, Target, check, fields, merge,
 };
 use crate::release::{self, Release};
 use crate::role::Role;
@@ -220,6 +220,59 @@ fn a_good_document_becomes_typed_metadata() {
         merged.place("node.mesh.address").unwrap(),
         "metadata.toml:4"
     );
+}
+
+#[test]
+fn every_field_that_a_release_may_ask_for_can_be_had() {
+    let mut text = vec!["schema = 1".to_owned()];
+    let mut tables: Vec<&str> = Vec::new();
+    for spec in fields::FIELDS {
+        if !tables.contains(&spec.table()) {
+            tables.push(spec.table());
+        }
+    }
+    for table in tables {
+        text.push(format!("[{table}]"));
+        let mut lines: Vec<&str> = fields::FIELDS
+            .iter()
+            .filter(|spec| spec.table() == table)
+            .map(|spec| spec.example)
+            .collect();
+        lines.dedup();
+        // One key of `{ … }` a line in the examples; dotted keys add them up.
+        for line in lines {
+            match line.split_once(" = { ") {
+                Some((key @ ("reservations" | "libvirt_spice"), rest)) => {
+                    let rest = rest.strip_suffix(" }").unwrap();
+                    text.push(format!("{key}.{rest}"));
+                }
+                _ => text.push(line.to_owned()),
+            }
+        }
+    }
+    let (_, checked) = checked(&text.join("\n"), Role::DatabaseTier);
+    assert_eq!(checked.problems, [], "{text:?}");
+    let metadata = checked.metadata.unwrap();
+    for spec in fields::FIELDS {
+        let path = match spec.path {
+            "cluster.hosts.<name>" => "cluster.hosts.db1.example.com",
+            "cluster.config.<KEY>" => "cluster.config.HTTP_PROXY_SERVER",
+            "config.<KEY>" => "config.ETCD_HOST",
+            path => path,
+        };
+        let found = metadata.setting(path);
+        assert_eq!(found.is_some(), fields::is_setting_source(path), "{path}");
+        if let Some(found) = found {
+            let secret = matches!(found, crate::metadata::SettingText::Secret(_));
+            assert_eq!(secret, spec.is_secret(path), "{path}");
+        }
+    }
+    for path in fields::COMPUTED {
+        assert!(
+            fields::is_setting_source(path) && metadata.setting(path).is_none(),
+            "{path}"
+        );
+    }
 }
 
 #[test]

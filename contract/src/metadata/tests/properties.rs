@@ -128,7 +128,7 @@ proptest! {
                 model.entry(path.clone()).or_default().push((layer, order, value.clone()));
             }
             let rendered = texts.into_iter().map(|(path, (_, text))| (path, text)).collect();
-            let origin = Origin::new(Layer::ALL[layer], order, format!("source {order}"));
+            let origin = Origin::new(Layer::ALL[layer], order, format!("source {}", 9 - order));
             fragments.push(Fragment::read(origin, &render(&rendered)));
         }
         let at = shuffle.index(fragments.len());

@@ -52,7 +52,7 @@ fn each_rule_has_its_own_words() {
         ),
         (
             "node",
-            "mesh = { address = \"10.0.0.1\", interface = \"enp129s0f0np0-abc\" }",
+            "mesh = { address = \"10.0.0.1\", interface = \"enp129s0f0np0-ab\" }",
         ),
         (
             "node",
@@ -147,7 +147,7 @@ fn each_rule_has_its_own_words() {
     node.mesh.address: "fe80::1" is an IPv6 address (Shaken Fist's nodes switch IPv6 off; give an IPv4 address)
     node.mesh.address: "10.0.0.1/24" is a network, not an address (write it as "10.0.0.1")
     node.mesh.address: "0.0.0.0" is not the address of one host (write it as "10.0.0.1")
-    node.mesh.interface: "enp129s0f0np0-abc" is 17 bytes long; Linux allows 15 (`ip -brief link` on the node shows the names)
+    node.mesh.interface: "enp129s0f0np0-ab" is 16 bytes long; Linux allows 15 (`ip -brief link` on the node shows the names)
     node.mesh.interface: "eth0/1" holds '/', which no interface's name has (`ip -brief link` on the node shows the names)
     node.mesh.interface: "" is not an interface's name
     node.reservations.ram_gb: -1 is out of range: 0 to 1048576
