@@ -38,6 +38,193 @@ codes! {
         "Report it with the output of `journalctl -u sf-firstboot -o json`.";
     USAGE = "SF-USAGE", Usage, "the command line is wrong",
         "Nothing was done.", "See `sf-firstboot --help`.";
+    /// Node
+    IMAGE_MANIFEST = "SF-IMAGE-MANIFEST", Environment, "what this image is cannot be read",
+        "The manifest says which role, release and daemons the image has; without it nothing can be checked.",
+        "On a node: boot an image made by sf-image. At a desk: give --manifest FILE, or --release-descriptor FILE and --role ROLE.";
+    IMAGE_RELEASE = "SF-IMAGE-RELEASE", Environment, "the release descriptor cannot be read",
+        "It says which settings and daemons the Shaken Fist release has; nothing about a release is guessed.",
+        "On a node: boot an image made by sf-image. At a desk: give --release-descriptor releases/NAME/release.toml.";
+    STATUS_ABSENT = "SF-STATUS-ABSENT", Environment, "the agent has left no status",
+        "It has not run on this machine, or its state folder was wiped.",
+        "On a node: `systemctl status sf-firstboot`. At a desk use `sf-firstboot check`.";
+    BUSY = "SF-BUSY", Transient, "another run of the agent is under way",
+        "Two runs at once on one node would write the same files.",
+        "Wait for the other run: `sf-firstboot status` shows what it does.";
+    NOT_ROOT = "SF-NOT-ROOT", Usage, "this command must be run by root",
+        "It changes files of the system.", "Run it with sudo, or let systemd run it: systemctl restart sf-firstboot.";
+    STATE_WRITE = "SF-STATE-WRITE", Environment, "a file of this node cannot be written",
+        "What is not recorded cannot be relied on at the next boot.",
+        "See the cause; look at the disk (`journalctl -k -p err`) and at the mounts (`findmnt /var /etc`).";
+    CHECK_IMPOSSIBLE = "SF-CHECK-IMPOSSIBLE", Environment, "a check could not be made",
+        "What cannot be checked is not taken for granted.",
+        "See the cause; in an image of sf-image the programs that checks need are always there.";
+    DISK_FULL = "SF-DISK-FULL", Environment, "this node's disk has no space left",
+        "Daemons that cannot write lose instances' data.",
+        "Free space on the file system of /var and /srv, or give the node a larger disk.";
+    ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
+        "Daemons bind to these addresses and tell them to the other nodes.",
+        "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
+    INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
+        "Virtual networks are built on it.",
+        "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
+    /// Metadata
+    META_MISSING = "SF-META-MISSING", Configuration, "this node has no metadata",
+        "Without metadata the agent does not know this node's name, addresses or database.",
+        "Give the node metadata through one of the sources listed, and restart it: systemctl restart sf-firstboot.";
+    META_UNREADABLE = "SF-META-UNREADABLE", Configuration, "a source of metadata is there but cannot be read",
+        "Going on with the other sources would configure the node by half of what was meant.",
+        "Mend or remove the named file or credential.";
+    META_SYNTAX = "SF-META-SYNTAX", Configuration, "metadata is not TOML",
+        "What cannot be read as a whole is not used in parts.",
+        "Correct the named line; `sf-firstboot check --metadata FILE` tries a file at your desk.";
+    META_SCHEMA = "SF-META-SCHEMA", Configuration, "metadata does not say schema = 1",
+        "Another schema may mean something else by the same names.",
+        "Write schema = 1 on the first line, or use an image that reads the schema given.";
+    META_UNKNOWN_KEY = "SF-META-UNKNOWN-KEY", Configuration, "metadata has a key that does not exist",
+        "A mistyped key that is silently ignored comes to light when it matters most.",
+        "Correct or remove the key; `sf-firstboot explain` lists all fields.";
+    META_INVALID = "SF-META-INVALID", Configuration, "a metadata field has a value that cannot be right",
+        "Nothing is guessed or corrected silently.",
+        "Correct the value; `sf-firstboot explain FIELD` shows what the field takes and where the value came from.";
+    META_REQUIRED = "SF-META-REQUIRED", Configuration, "a metadata field that this node needs is absent",
+        "The release in this image cannot run on this role without it.",
+        "Add the named line to the node's metadata.";
+    META_REFERENCE = "SF-META-REFERENCE", Configuration, "a secret is not where the metadata says",
+        "The node cannot log in or serve without it.",
+        "Provide the named credential or file, or correct the reference.";
+    META_UNLIKELY = "SF-META-UNLIKELY", Configuration, "metadata says something that is allowed but unlikely to be meant",
+        "A warning: the agent goes on.",
+        "Check the named field.";
+    META_EXPOSED = "SF-META-EXPOSED", Configuration, "a secret can be read by every user of this node",
+        "A warning: the agent goes on, but any process on the node can take the secret.",
+        "Make the file readable for root alone (chmod 0600), or move the secret to a systemd credential.";
+    /// Configuration
+    CONFIG_MISSING = "SF-CONFIG-MISSING", Configuration, "a setting that this release needs has no value",
+        "Daemons would not start without it, and would not say why.",
+        "Set the named field in the node's metadata.";
+    CONFIG_VALUE = "SF-CONFIG-VALUE", Configuration, "a setting has a value that its file cannot hold",
+        "systemd and sf-ctl read /etc/sf/config by different rules: quotes, backslashes, line breaks and = come out differently or break it.",
+        "Choose a value without quotes, backslashes, control characters and =.";
+    /// Release
+    HOOK_UNREACHABLE = "SF-HOOK-UNREACHABLE", Transient, "the release's own store cannot be reached",
+        "Without the system key nobody can log in to the API.",
+        "Start the store that the release uses (for 0.7: etcd at ETCD_HOST, port 2379); the agent keeps trying.";
+    HOOK_FAILED = "SF-HOOK-FAILED", Environment, "the release's helper for the system key failed",
+        "Without the system key nobody can log in to the API.",
+        "See the cause; mend it, then run: systemctl restart sf-firstboot.";
+    BOOTSTRAP_REQUIRED = "SF-BOOTSTRAP-REQUIRED", Refused, "the cluster has not been bootstrapped, and this node may neither do it nor wait",
+        "bootstrap.mode = \"require\" says that this node joins a cluster that exists.",
+        "Check that database.dsn names the right cluster, or bootstrap it first from a database-tier node.";
+    /// Daemons
+    UNITS_START = "SF-UNITS-START", Environment, "systemd did not take the request to start the daemons",
+        "Without it nothing of Shaken Fist runs on this node.",
+        "See the cause; `systemctl status sf.target` and `journalctl -b -p err` say more.";
+    DAEMON_NOT_READY = "SF-DAEMON-NOT-READY", Transient, "a daemon does not answer",
+        "A node whose daemons do not answer does no work, and an update that cannot run must not become the good one.",
+        "Look at the daemon's journal; the agent keeps asking.";
+    /// Database
+    DB_RESOLVE = "SF-DB-RESOLVE", Transient, "a database host's name does not resolve",
+        "Without the database the agent cannot know whether the cluster exists or which versions run.",
+        "Check the host's name in database.dsn and this node's name servers (`resolvectl query HOST`); the agent keeps trying, since DNS may only be late.";
+    DB_REFUSED = "SF-DB-REFUSED", Transient, "nothing accepts connections at the database's address",
+        "Without the database the agent cannot know whether the cluster exists or which versions run.",
+        "Start MariaDB, let it listen on that address (bind-address) and check host and port in database.dsn; the agent keeps trying.";
+    DB_TIMEOUT = "SF-DB-TIMEOUT", Transient, "the database does not answer in time",
+        "Without the database the agent cannot know whether the cluster exists or which versions run.",
+        "Check the route, firewalls and the server's load; the agent keeps trying.";
+    DB_LOST = "SF-DB-LOST", Transient, "the connection to the database broke",
+        "What was not committed is not there; what was is found again.",
+        "Nothing if it was a restart of the server; the agent keeps trying.";
+    DB_NOT_READY = "SF-DB-NOT-READY", Transient, "the database server is up but takes no statements yet",
+        "A Galera node outside the primary component, or a server that is starting or stopping, must not be written to.",
+        "Bring the Galera cluster back to a quorum (SHOW STATUS LIKE 'wsrep_cluster_status'); the agent keeps trying.";
+    DB_READ_ONLY = "SF-DB-READ-ONLY", Transient, "the database server is read-only",
+        "Writing to a replica would part it from its primary.",
+        "Name the primary in database.dsn, or end the maintenance (SET GLOBAL read_only = 0); the agent keeps trying.";
+    DB_BUSY = "SF-DB-BUSY", Transient, "the database server has no connection or lock to spare",
+        "The agent waits its turn rather than adding to the load.",
+        "Raise max_connections or find who holds the connections and locks (SHOW PROCESSLIST); the agent keeps trying.";
+    DB_FULL = "SF-DB-FULL", Transient, "the database server cannot store any more",
+        "The write was rolled back as a whole.",
+        "Free space on the database server; the agent keeps trying.";
+    DB_TLS = "SF-DB-TLS", Configuration, "the database connection cannot be encrypted as the DSN demands",
+        "Falling back to an unencrypted connection would send the cluster's secrets in clear.",
+        "Give the server a certificate that this node trusts, or ask for less with ssl-mode= in database.dsn.";
+    DB_AUTH = "SF-DB-AUTH", Configuration, "the database refuses the user or the password",
+        "Trying again could lock the account.",
+        "Correct user and password in database.dsn, or set the user's password on the server.";
+    DB_AUTH_PLUGIN = "SF-DB-AUTH-PLUGIN", Configuration, "the database user logs in by a method that this agent does not speak",
+        "The agent speaks mysql_native_password, caching_sha2_password over TLS and unix_socket.",
+        "Change the user to mysql_native_password on the server.";
+    DB_BLOCKED = "SF-DB-BLOCKED", Configuration, "the database server has blocked this node",
+        "The server saw too many broken connections from this address.",
+        "Run FLUSH HOSTS on the server and look for what breaks the connections.";
+    DB_MISSING = "SF-DB-MISSING", Configuration, "the database does not exist on the server",
+        "The agent makes tables, never databases: where data lives is the operator's choice.",
+        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci.";
+    DB_GRANTS = "SF-DB-GRANTS", Configuration, "the database user lacks privileges",
+        "A bootstrap that stops half-way for want of a privilege helps nobody; all are checked first.",
+        "GRANT what is missing to the user.";
+    DB_NOT_MARIADB = "SF-DB-NOT-MARIADB", Configuration, "what answers is not MariaDB",
+        "Shaken Fist supports MariaDB alone; MySQL differs in what the schema relies on.",
+        "Point database.dsn at a MariaDB server, 10.11 or newer.";
+    DB_TOO_OLD = "SF-DB-TOO-OLD", Configuration, "the MariaDB server is older than 10.11",
+        "Shaken Fist refuses older servers, and so its daemons would not start.",
+        "Upgrade the server to MariaDB 10.11 or newer.";
+    DB_CHARSET = "SF-DB-CHARSET", Configuration, "the database's character set is not utf8mb4",
+        "Tables inherit it, and names would be cut or compared wrongly.",
+        "ALTER DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci.";
+    DB_ENGINE = "SF-DB-ENGINE", Configuration, "the database server's default engine is not InnoDB",
+        "Only InnoDB has transactions and foreign keys; without them a bootstrap can stop half-way.",
+        "Set default_storage_engine = InnoDB on the server.";
+    DB_SCHEMA_MISSING = "SF-DB-SCHEMA-MISSING", Transient, "tables that the release makes are not there yet",
+        "Each release makes its own tables; the agent does not guess their shape.",
+        "Run the release's schema command on one database-tier node; the agent keeps looking.";
+    DB_SCHEMA = "SF-DB-SCHEMA", Configuration, "tables in the database have another shape than expected",
+        "Writing into tables that mean something else would damage them.",
+        "Check that database.dsn names this cluster's database, and that the schema belongs to this release.";
+    DB_STATEMENT = "SF-DB-STATEMENT", Internal, "the database refused a statement for an unexpected reason",
+        "Going on after an unexpected answer could harm the cluster.",
+        "Report it with the output of `journalctl -u sf-firstboot -o json`.";
+    /// Bootstrap
+    BOOTSTRAP_WAITING = "SF-BOOTSTRAP-WAITING", Transient, "the cluster has not been bootstrapped yet",
+        "Daemons that start before the cluster's secrets exist would fail or make their own.",
+        "Start a database-tier node, or see why it stopped: `sf-firstboot status` there; this node keeps waiting.";
+    BOOTSTRAP_CONTENDED = "SF-BOOTSTRAP-CONTENDED", Transient, "a bootstrap operation did not get its turn",
+        "Another node or transaction holds the rows; nothing was written.",
+        "Look for a long transaction (SHOW ENGINE INNODB STATUS); the agent keeps trying.";
+    BOOTSTRAP_CONTRADICTION = "SF-BOOTSTRAP-CONTRADICTION", Refused, "the metadata contradicts what the cluster has",
+        "The agent establishes values and never changes them: a changed seed or key locks every client out.",
+        "Make the metadata agree with the cluster, or change the cluster on purpose with Shaken Fist's own tools.";
+    BOOTSTRAP_DAMAGED = "SF-BOOTSTRAP-DAMAGED", Refused, "something that was bootstrapped is gone",
+        "Making it anew would silently replace a secret or a namespace that the cluster relies on.",
+        "Restore it from a backup of the database.";
+    BOOTSTRAP_KEY = "SF-BOOTSTRAP-KEY", Configuration, "the system key cannot be used",
+        "Shaken Fist would cut it off or refuse it, and nobody could log in with it.",
+        "Choose a key of 1 to 72 bytes that does not start with sfk_.";
+    BOOTSTRAP_SEED = "SF-BOOTSTRAP-SEED", Configuration, "the auth secret seed cannot be used",
+        "Shaken Fist's configuration file cannot hold such a value.",
+        "Write letters, digits, dots, dashes and underscores (32 or more of them), or leave secrets.auth_secret_seed out and let the agent generate it.";
+    BOOTSTRAP_CONFIG = "SF-BOOTSTRAP-CONFIG", Configuration, "a key may not be set for the whole cluster",
+        "Cluster-wide values override every node's own; a per-node key there would break all nodes at once.",
+        "Move the key to [config] of the node, or use a key that the release allows cluster-wide.";
+    /// Gate
+    GATE_VERSION = "SF-GATE-VERSION", Refused, "this image's release may not run beside the cluster's",
+        "Only two neighbouring release series may run together; others would misread each other's data.",
+        "Boot an image of a series that the cluster allows.";
+    GATE_WAITING = "SF-GATE-WAITING", Transient, "the cluster has no recorded version yet",
+        "The version is recorded by the bootstrap; before it nothing can be compared.",
+        "Start a database-tier node; this node keeps waiting.";
+    GATE_RECORD = "SF-GATE-RECORD", Refused, "the cluster's version record cannot be understood",
+        "A record that is not understood cannot clear anything.",
+        "Look at the tables cluster_series and bootstrap_nodes; restore them from a backup.";
+    GATE_CONTENDED = "SF-GATE-CONTENDED", Transient, "other nodes kept changing the version record",
+        "A decision holds only for the record it was made from; nothing was written.",
+        "Nothing; the agent keeps trying.";
+    GATE_NO_CLEARANCE = "SF-GATE-NO-CLEARANCE", Transient, "this boot has no clearance and the database cannot be asked",
+        "Daemons start only once it is known that their version may run.",
+        "Bring the database back; the agent and the unit keep trying.";
 }
 
 /// The code with this id, compared without case.

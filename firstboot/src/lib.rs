@@ -2,5 +2,30 @@
 //! it, bootstraps the cluster exactly once, checks versions, and only then
 //! starts the daemons.
 
+pub mod bootstrap;
+pub mod card;
+pub mod cli;
+pub mod clock;
 pub mod codes;
+pub mod configure;
+pub mod database;
+pub mod engine;
 pub mod failure;
+pub mod gate;
+pub mod hook;
+pub mod identity;
+pub mod image;
+pub mod log;
+pub mod paths;
+pub mod preflight;
+pub mod ready;
+pub mod reference;
+pub mod report;
+pub mod sources;
+pub mod state;
+pub mod status;
+pub mod units;
+pub mod write;
+
+#[cfg(test)]
+mod testing;

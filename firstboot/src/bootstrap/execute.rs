@@ -1,0 +1,389 @@
+//! Doing the plan: all checks, then the tables, then one transaction for each
+//! operation that has no record yet.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use sf_contract::release::Schema;
+
+use super::judge::{Judgement, judge};
+use super::observe::{Observed, observe, record};
+use super::operation::Operation;
+use super::plan::{Author, Plan};
+use super::prepare::{Material, Prepared, prepare};
+use crate::codes;
+use crate::database::schema::{self, TableState};
+use crate::database::{Connector, Link, OperationRecord, Session, SqlError, unix_seconds};
+use crate::failure::Failure;
+use crate::gate::{self, Decision, Facts};
+
+/// What became of one operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Written now, by this node.
+    Created,
+    /// Found without a record; recorded now, by this node.
+    Adopted,
+    /// Its record was there.
+    Unchanged,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Done {
+    /// Name of the operation.
+    pub name: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What differs from the metadata because people changed it since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// What became of the plan, in its order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Tables that this run made.
+    pub tables: Vec<String>,
+    /// Operations.
+    pub operations: Vec<Done>,
+}
+
+impl Report {
+    /// Did this run write anything?
+    pub fn wrote(&self) -> bool {
+        !self.tables.is_empty()
+            || self
+                .operations
+                .iter()
+                .any(|done| done.outcome != Outcome::Unchanged)
+    }
+}
+
+/// Everything that is read before anything is written.
+struct Survey {
+    tables: TableState,
+    facts: Facts,
+    found: Vec<(Option<OperationRecord>, Observed)>,
+    server: String,
+}
+
+/// Establishes what is missing. Runs to the end or to a failure that says why;
+/// running it again goes on where it stopped, and on a bootstrapped cluster
+/// reads and writes nothing.
+///
+/// Refusals come before the first write and all together.
+pub async fn run(
+    connector: &Connector,
+    schema: &Schema,
+    plan: &Plan,
+    author: &Author,
+    deadline: Instant,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Report, Vec<Failure>> {
+    let mut link = Link::new(connector, deadline, &codes::BOOTSTRAP_CONTENDED, tell);
+    let result = work(&mut link, schema, plan, author).await;
+    if let Some(session) = link.into_session() {
+        session.close().await;
+    }
+    result
+}
+
+async fn work(
+    link: &mut Link<'_>,
+    schema: &Schema,
+    plan: &Plan,
+    author: &Author,
+) -> Result<Report, Vec<Failure>> {
+    let survey = link
+        .retry(async |session| survey(session, plan).await)
+        .await
+        .map_err(single)?;
+    let judgements = verdicts(&survey, plan, author)?;
+    let (made, tables) = make_tables(link, schema, survey.tables)
+        .await
+        .map_err(single)?;
+    let mut report = Report {
+        tables: made,
+        operations: Vec::new(),
+    };
+    for (operation, judgement) in plan.operations.iter().zip(judgements) {
+        let done = match judgement {
+            Judgement::Done(note) => Done {
+                name: operation.name(),
+                outcome: Outcome::Unchanged,
+                note,
+            },
+            _ => establish(link, &tables, operation, author)
+                .await
+                .map_err(single)?,
+        };
+        link.tell(&describe(&done));
+        report.operations.push(done);
+    }
+    Ok(report)
+}
+
+/// The same checks and the same statements, in one transaction that is rolled
+/// back. Where tables are still missing only the checks run. Holds the locks of
+/// its rows for as long as the statements take.
+pub async fn rehearse(
+    session: &mut Session,
+    schema: &Schema,
+    plan: &Plan,
+    author: &Author,
+) -> Result<Report, Vec<Failure>> {
+    let sql = |error: SqlError| single(error.into_failure());
+    let survey = survey(session, plan).await.map_err(sql)?;
+    let judgements = verdicts(&survey, plan, author)?;
+    let own = survey.tables.missing_own();
+    let cluster = survey.tables.missing_cluster();
+    let mut report = Report::default();
+    report
+        .tables
+        .extend(own.iter().map(|name| (*name).to_owned()));
+    if matches!(schema, Schema::Agent) {
+        report
+            .tables
+            .extend(cluster.iter().map(|name| (*name).to_owned()));
+    }
+    // Hashing and random values come before the transaction.
+    let mut prepared = Vec::new();
+    for ((operation, judgement), (_, observed)) in
+        plan.operations.iter().zip(judgements).zip(&survey.found)
+    {
+        let statements = prepare(
+            operation,
+            &judgement,
+            observed,
+            author,
+            unix_seconds(),
+            &mut Material::default(),
+        )
+        .map_err(single)?;
+        report.operations.push(Done {
+            name: operation.name(),
+            outcome: match judgement {
+                Judgement::Create => Outcome::Created,
+                Judgement::Adopt => Outcome::Adopted,
+                Judgement::Done(_) | Judgement::Refuse(_) => Outcome::Unchanged,
+            },
+            note: match judgement {
+                Judgement::Done(note) => note,
+                _ => None,
+            },
+        });
+        prepared.extend(statements);
+    }
+    if own.is_empty() && cluster.is_empty() && !prepared.is_empty() {
+        session.begin().await.map_err(sql)?;
+        let mut result = Ok(());
+        for transaction in &prepared {
+            result = write(session, transaction).await;
+            if result.is_err() {
+                break;
+            }
+        }
+        session.roll_back().await;
+        result.map_err(sql)?;
+    }
+    Ok(report)
+}
+
+async fn survey(session: &mut Session, plan: &Plan) -> Result<Survey, SqlError> {
+    let tables = schema::state(session).await?;
+    let facts = if tables.missing_own().is_empty() {
+        gate::read_facts(session).await?
+    } else {
+        Facts::default()
+    };
+    let records = if tables.has("bootstrap_operations") {
+        crate::database::operations(session).await?
+    } else {
+        Vec::new()
+    };
+    let mut found = Vec::new();
+    for operation in &plan.operations {
+        let name = operation.name();
+        let record = records.iter().find(|record| record.name == name).cloned();
+        found.push((record, observe(session, &tables, operation).await?));
+    }
+    Ok(Survey {
+        tables,
+        facts,
+        found,
+        server: session.server().to_owned(),
+    })
+}
+
+/// All refusals, or a verdict for each operation.
+fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgement>, Vec<Failure>> {
+    let mut failures = Vec::new();
+    failures.extend(survey.tables.misfit(&survey.server));
+    // A node that may not run here must not finish another one's bootstrap.
+    if let Decision::Refuse(failure) = gate::decide(
+        &gate::Image {
+            image_version: author.image_version.clone(),
+            ..plan.image.clone()
+        },
+        &author.fqdn,
+        &survey.facts,
+    ) {
+        failures.push(*failure);
+    }
+    let mut judgements = Vec::new();
+    for (operation, (record, observed)) in plan.operations.iter().zip(&survey.found) {
+        match judge(operation, record.as_ref(), observed, &survey.server) {
+            Judgement::Refuse(failure) => failures.push(*failure),
+            judgement => judgements.push(judgement),
+        }
+    }
+    if failures.is_empty() {
+        Ok(judgements)
+    } else {
+        Err(failures)
+    }
+}
+
+/// Makes the tables that are missing; the names of those made, and what is
+/// there now.
+async fn make_tables(
+    link: &mut Link<'_>,
+    schema: &Schema,
+    seen: TableState,
+) -> Result<(Vec<String>, TableState), Failure> {
+    let mut made = Vec::new();
+    let mut state = Some(seen);
+    let (tables, waiting) = link
+        .retry(async |session| {
+            // After a broken connection the state has to be read again.
+            let before = match state.take() {
+                Some(tables) => tables,
+                None => schema::state(session).await?,
+            };
+            let new = schema::ensure(session, schema, &before).await?;
+            let tables = if new.is_empty() {
+                before
+            } else {
+                made.extend(new);
+                schema::state(session).await?
+            };
+            let waiting = tables.waits_for_release(schema, session.at());
+            Ok((tables, waiting))
+        })
+        .await?;
+    match waiting {
+        Some(failure) => Err(failure),
+        None => Ok((made.into_iter().map(str::to_owned).collect(), tables)),
+    }
+}
+
+/// One operation, as often as it takes.
+async fn establish(
+    link: &mut Link<'_>,
+    tables: &TableState,
+    operation: &Operation,
+    author: &Author,
+) -> Result<Done, Failure> {
+    let mut material = Material::default();
+    let mut attempted = false;
+    link.retry(async |session| {
+        attempt(
+            session,
+            tables,
+            operation,
+            author,
+            &mut material,
+            &mut attempted,
+        )
+        .await
+    })
+    .await?
+}
+
+async fn attempt(
+    session: &mut Session,
+    tables: &TableState,
+    operation: &Operation,
+    author: &Author,
+    material: &mut Material,
+    attempted: &mut bool,
+) -> Result<Result<Done, Failure>, SqlError> {
+    let name = operation.name();
+    let record = record(session, tables, &name).await?;
+    let observed = observe(session, tables, operation).await?;
+    let judgement = judge(operation, record.as_ref(), &observed, session.server());
+    let prepared = match prepare(
+        operation,
+        &judgement,
+        &observed,
+        author,
+        unix_seconds(),
+        material,
+    ) {
+        Ok(prepared) => prepared,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let done = |outcome, note| {
+        Ok(Ok(Done {
+            name: name.clone(),
+            outcome,
+            note,
+        }))
+    };
+    match (judgement, prepared) {
+        (Judgement::Refuse(failure), _) => Ok(Err(*failure)),
+        (_, Some(transaction)) => {
+            *attempted = true;
+            session.begin().await?;
+            write(session, &transaction).await?;
+            // An answer that gets lost here is found out by the next attempt:
+            // the record is there, or nothing is.
+            session.commit().await?;
+            done(outcome_of(transaction.outcome), None)
+        }
+        (Judgement::Done(note), None) => {
+            let mine = record.filter(|record| *attempted && record.completed_by == author.fqdn);
+            let outcome = mine.map_or(Outcome::Unchanged, |record| outcome_of(&record.outcome));
+            done(outcome, note)
+        }
+        (Judgement::Create | Judgement::Adopt, None) => Ok(Err(Failure::new(
+            &codes::INTERNAL,
+            format!("nothing was prepared for {name}"),
+        ))),
+    }
+}
+
+/// The record first: its key is what excludes others.
+async fn write(session: &mut Session, transaction: &Prepared) -> Result<(), SqlError> {
+    session.execute(&transaction.record).await?;
+    for statement in &transaction.artefact {
+        session.execute(statement).await?;
+    }
+    Ok(())
+}
+
+fn outcome_of(word: &str) -> Outcome {
+    if word == "adopted" {
+        Outcome::Adopted
+    } else {
+        Outcome::Created
+    }
+}
+
+fn describe(done: &Done) -> String {
+    let word = match done.outcome {
+        Outcome::Created => "created",
+        Outcome::Adopted => "adopted",
+        Outcome::Unchanged => "unchanged",
+    };
+    match &done.note {
+        Some(note) => format!("bootstrap: {} {word} ({note})", done.name),
+        None => format!("bootstrap: {} {word}", done.name),
+    }
+}
+
+fn single(failure: Failure) -> Vec<Failure> {
+    vec![failure]
+}

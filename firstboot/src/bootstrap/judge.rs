@@ -1,0 +1,262 @@
+//! What to do about an operation, from what is there. Pure, but for the time
+//! that bcrypt takes.
+
+use serde_json::Value;
+use sf_contract::secret::{MASK, Secret, is_secret_key, mask_urls};
+
+use super::observe::{Observed, StoredKey};
+use super::operation::{Operation, plain_text, same_value};
+use super::plan::SystemKey;
+use super::secrets;
+use crate::codes;
+use crate::database::OperationRecord;
+use crate::failure::Failure;
+
+/// The verdict on one operation.
+pub(super) enum Judgement {
+    /// Its record is there. The note says what people changed since.
+    Done(Option<String>),
+    /// Nothing is there.
+    Create,
+    /// Its artefact is there, without a record, and agrees.
+    Adopt,
+    /// It contradicts, or is damaged.
+    Refuse(Box<Failure>),
+}
+
+/// Judges `operation`. `server` names the database for texts.
+pub(super) fn judge(
+    operation: &Operation,
+    record: Option<&OperationRecord>,
+    observed: &Observed,
+    server: &str,
+) -> Judgement {
+    match (operation, observed) {
+        (Operation::ClusterSeries { series, .. }, Observed::Series(slots)) => {
+            match (record, slots.as_slice()) {
+                (Some(record), []) => damaged(record, "the cluster's series", server),
+                (Some(_), _) => Judgement::Done(None),
+                (None, []) => Judgement::Create,
+                (None, slots) if slots.iter().any(|slot| slot.series == *series) => {
+                    Judgement::Adopt
+                }
+                (None, slots) => {
+                    let held: Vec<String> =
+                        slots.iter().map(|slot| slot.series.to_string()).collect();
+                    contradiction(
+                        format!(
+                            "this image is of series {series}, and cluster_series at {server} \
+                             holds {} without a record of who bootstrapped it",
+                            held.join(" and ")
+                        ),
+                        format!("Boot an image of series {}.", held.join(" or ")),
+                    )
+                }
+            }
+        }
+        (
+            Operation::Namespace,
+            Observed::Namespace {
+                row,
+                attributes,
+                state,
+            },
+        ) => namespace(record, *row, *attributes, state.as_deref(), server),
+        (Operation::Key(key), Observed::Key(stored)) => {
+            judge_key(key, record, stored.as_ref(), server)
+        }
+        (Operation::Config { key, value }, Observed::Config(found)) => {
+            config(key, value, record, found.as_ref(), server)
+        }
+        (Operation::AuthSecretSeed { given }, Observed::Seed(found)) => {
+            seed(given.as_ref(), record, found.as_ref(), server)
+        }
+        _ => Judgement::Refuse(Box::new(Failure::new(
+            &codes::INTERNAL,
+            format!("{} was compared with something else", operation.name()),
+        ))),
+    }
+}
+
+fn namespace(
+    record: Option<&OperationRecord>,
+    row: bool,
+    attributes: bool,
+    state: Option<&str>,
+    server: &str,
+) -> Judgement {
+    let deleted = state.is_some_and(|state| state.contains("deleted"));
+    match record {
+        Some(record) if !row || deleted => damaged(record, "the namespace system", server),
+        Some(_) => Judgement::Done(None),
+        None if deleted => contradiction(
+            format!(
+                "the namespace system in the database at {server} is in state {}",
+                state.unwrap_or_default()
+            ),
+            "Restore the namespace with Shaken Fist's own tools, or use another database."
+                .to_owned(),
+        ),
+        None if row && attributes => Judgement::Adopt,
+        // Half a namespace is what a deployer without transactions leaves; the
+        // rows that are there stay as they are.
+        None => Judgement::Create,
+    }
+}
+
+fn judge_key(
+    key: &SystemKey,
+    record: Option<&OperationRecord>,
+    stored: Option<&StoredKey>,
+    server: &str,
+) -> Judgement {
+    let name = &key.name;
+    let deleted = |key: &StoredKey| {
+        key.state
+            .as_deref()
+            .is_some_and(|state| state.contains("deleted"))
+    };
+    let hash = stored.and_then(|key| key.stored.as_deref());
+    match (record, stored) {
+        (Some(_), None) => Judgement::Done(Some(format!("key {name} was removed since"))),
+        (Some(_), Some(stored)) if deleted(stored) => {
+            Judgement::Done(Some(format!("key {name} was deleted since")))
+        }
+        (Some(record), Some(_)) => match hash {
+            Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Done(None),
+            Some(hash) if secrets::stored_key(hash) == record.fingerprint => contradiction(
+                format!(
+                    "secrets.system_key is not the secret of key {name} of namespace system in \
+                     the database at {server}, {}",
+                    by(record)
+                ),
+                format!(
+                    "Write the secret that the cluster has into secrets.system_key, or change the \
+                     key {name} with Shaken Fist's own tools first (sf-client namespace)."
+                ),
+            ),
+            _ => Judgement::Done(Some(format!("key {name} was changed since"))),
+        },
+        (None, None) => Judgement::Create,
+        (None, Some(stored)) if !deleted(stored) => match hash {
+            Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Adopt,
+            _ => contradiction(
+                format!(
+                    "secrets.system_key is not the secret of key {name} of namespace system in \
+                     the database at {server}, which another deployer made"
+                ),
+                format!(
+                    "Write the secret that the cluster has into secrets.system_key, or give the \
+                     key another name than {name}."
+                ),
+            ),
+        },
+        (None, Some(_)) => contradiction(
+            format!(
+                "key {name} of namespace system in the database at {server} is deleted, and \
+                 its name cannot be used again"
+            ),
+            format!("Give the key another name than {name}."),
+        ),
+    }
+}
+
+fn config(
+    key: &str,
+    wanted: &Value,
+    record: Option<&OperationRecord>,
+    found: Option<&Value>,
+    server: &str,
+) -> Judgement {
+    match (record, found) {
+        (None, None) => Judgement::Create,
+        (None, Some(found)) if same_value(wanted, found) => Judgement::Adopt,
+        (Some(_), None) => Judgement::Done(Some(format!("{key} was removed since"))),
+        (Some(_), Some(found)) if same_value(wanted, found) => Judgement::Done(None),
+        (Some(record), Some(found))
+            if record.fingerprint != secrets::WITHHELD
+                && record.fingerprint == secrets::setting(key, wanted) =>
+        {
+            Judgement::Done(Some(format!(
+                "{key} was changed since, to {}",
+                show(key, found)
+            )))
+        }
+        (record, Some(found)) => contradiction(
+            format!(
+                "cluster.config.{key} is {} in the metadata and {} in the database at {server}, {}",
+                show(key, wanted),
+                show(key, found),
+                record.map_or_else(|| "which another deployer wrote".to_owned(), by)
+            ),
+            format!(
+                "Make the metadata agree, or change the cluster on purpose: \
+                 sf-ctl set-config {key} VALUE."
+            ),
+        ),
+    }
+}
+
+fn seed(
+    given: Option<&Secret>,
+    record: Option<&OperationRecord>,
+    found: Option<&Secret>,
+    server: &str,
+) -> Judgement {
+    match (record, found) {
+        (Some(record), None) => damaged(record, "AUTH_SECRET_SEED in cluster_config", server),
+        (record, Some(found)) if given.is_some_and(|given| given != found) => contradiction(
+            format!(
+                "secrets.auth_secret_seed differs from the AUTH_SECRET_SEED in the database at \
+                 {server}, {}",
+                record.map_or_else(|| "which another deployer wrote".to_owned(), by)
+            ),
+            "Leave secrets.auth_secret_seed out of the metadata: the cluster has its seed. \
+             Changing it would void every token."
+                .to_owned(),
+        ),
+        (Some(_), Some(_)) => Judgement::Done(None),
+        (None, Some(_)) => Judgement::Adopt,
+        (None, None) => Judgement::Create,
+    }
+}
+
+/// A setting for a text, masked where it may hold a password.
+fn show(key: &str, value: &Value) -> String {
+    if is_secret_key(key) {
+        MASK.to_owned()
+    } else {
+        format!("\"{}\"", mask_urls(&plain_text(value)))
+    }
+}
+
+/// Who established it, and when.
+fn by(record: &OperationRecord) -> String {
+    // Times beyond the range of the calendar do not occur; 1970 stands for them.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole seconds are enough to name a time"
+    )]
+    let seconds = record.completed_at as i64;
+    let when = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    format!("{} by {} at {when}", record.outcome, record.completed_by)
+}
+
+fn contradiction(what: String, remedy: String) -> Judgement {
+    Judgement::Refuse(Box::new(
+        Failure::new(&codes::BOOTSTRAP_CONTRADICTION, what).remedy(remedy),
+    ))
+}
+
+fn damaged(record: &OperationRecord, what: &str, server: &str) -> Judgement {
+    Judgement::Refuse(Box::new(Failure::new(
+        &codes::BOOTSTRAP_DAMAGED,
+        format!(
+            "{what} is gone from the database at {server}; it was {}",
+            by(record)
+        ),
+    )))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! `sf-firstboot bootstrap-cluster`: the bootstrap alone, by hand.
+
+use std::time::Instant;
+
+use clap::Args;
+use sf_contract::role::Role;
+
+use super::{Desk, Outcome, Stop, narrate, print, print_json};
+use crate::bootstrap::{self, Report};
+use crate::card::Card;
+use crate::database;
+use crate::engine::{self, node};
+use crate::failure::Failure;
+use crate::image::Given;
+use crate::paths::Paths;
+use crate::preflight::{self, Context};
+use crate::report::{Audience, Reporter};
+
+/// Bootstraps the cluster in its database, after all checks; starts nothing on this machine.
+///
+/// What is there already is left alone: running it again writes nothing.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    desk: Desk,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        // Whoever calls this wants the bootstrap, whatever this machine is for.
+        let given = Given {
+            role: self.desk.role.or(Some(Role::DatabaseTier)),
+            ..self.desk.given()
+        };
+        let mut reporter = Reporter::new(paths, Audience::Desk);
+        let node =
+            node::read(paths, &given, &self.desk.metadata, &mut reporter).map_err(|invalid| {
+                narrate(&invalid.frames);
+                Stop::Card(Card::new(invalid.failures))
+            })?;
+        let runtime = database::runtime()?;
+        let result = runtime.block_on(self.bootstrap(paths, &node));
+        runtime.shutdown_background();
+        let report = result.map_err(|failures| {
+            let failures = failures
+                .into_iter()
+                .map(|failure| node.about_dsn(failure))
+                .collect();
+            Stop::Card(Card::new(failures))
+        })?;
+        let created = engine::log_operations(&report);
+        if self.json {
+            let operations: Vec<_> = report
+                .operations
+                .iter()
+                .map(|done| serde_json::json!({"name": done.name, "outcome": engine::outcome(done.outcome), "note": done.note}))
+                .collect();
+            return print_json(&serde_json::json!({"created": created, "operations": operations}));
+        }
+        for done in &report.operations {
+            let remark = done
+                .note
+                .as_deref()
+                .map(|note| format!("  ({note})"))
+                .unwrap_or_default();
+            print(&format!(
+                "{:<10} {}{remark}\n",
+                engine::outcome(done.outcome),
+                done.name
+            ));
+        }
+        Ok(())
+    }
+
+    async fn bootstrap(&self, paths: &Paths, node: &node::Node) -> Result<Report, Vec<Failure>> {
+        let deadline = Instant::now() + node.metadata().database.wait;
+        let mut tell = |text: &str| tracing::info!("{text}");
+        let mut context = Context {
+            paths,
+            node,
+            deadline,
+            on_node: self.desk.is_node(paths),
+            hopeless: false,
+            rehearse: false,
+            session: None,
+            tell: &mut tell,
+        };
+        let blocking = preflight::blocking(&preflight::run(&mut context).await);
+        if let Some(session) = context.session.take() {
+            session.close().await;
+        }
+        if !blocking.is_empty() {
+            return Err(blocking);
+        }
+        let plan = node.plan()?;
+        let schema = &node.image.release.schema;
+        bootstrap::run(
+            &node.connector(),
+            schema,
+            &plan,
+            &node.author(),
+            deadline,
+            &mut tell,
+        )
+        .await
+    }
+}

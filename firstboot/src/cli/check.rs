@@ -1,0 +1,137 @@
+//! `sf-firstboot check`: the preflight of a run, and a rehearsal of its
+//! bootstrap, on the node or at an operator's desk. Changes nothing.
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::{Desk, Outcome, Stop, narrate, print, print_json};
+use crate::card::Card;
+use crate::database;
+use crate::engine::node::{self, Node};
+use crate::paths::Paths;
+use crate::preflight::{self, Checked, Context, Found, Severity};
+use crate::report::{Audience, Reporter};
+
+/// Checks metadata, machine and database, and rehearses the bootstrap; changes nothing.
+///
+/// On a node it needs no options. At a desk: `sf-firstboot check --metadata node.toml
+/// --release-descriptor releases/0.7/release.toml --role hypervisor`, or `--manifest
+/// manifest.json` in place of the last two.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    desk: Desk,
+    /// How long to wait for a database that does not answer, in seconds.
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    wait: u64,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        let mut reporter = Reporter::new(paths, Audience::Desk);
+        let node = match node::read(
+            paths,
+            &self.desk.given(),
+            &self.desk.metadata,
+            &mut reporter,
+        ) {
+            Ok(node) => node,
+            Err(invalid) => {
+                let card = Card::new(invalid.failures);
+                if self.json {
+                    return self.print(None, &[], Some(&card));
+                }
+                narrate(&invalid.frames);
+                return Err(Stop::Card(card));
+            }
+        };
+        let runtime = database::runtime()?;
+        let checked = runtime.block_on(self.checks(paths, &node));
+        runtime.shutdown_background();
+        let blocking = preflight::blocking(&checked);
+        let card = (!blocking.is_empty()).then(|| Card::new(blocking));
+        self.print(Some(&node), &checked, card.as_ref())
+    }
+
+    async fn checks(&self, paths: &Paths, node: &Node) -> Vec<Checked> {
+        let mut tell = |text: &str| tracing::debug!("{text}");
+        let mut context = Context {
+            paths,
+            node,
+            deadline: Instant::now() + Duration::from_secs(self.wait),
+            on_node: self.desk.is_node(paths),
+            hopeless: false,
+            rehearse: true,
+            session: None,
+            tell: &mut tell,
+        };
+        let checked = preflight::run(&mut context).await;
+        if let Some(session) = context.session.take() {
+            session.close().await;
+        }
+        checked
+    }
+
+    fn print(&self, node: Option<&Node>, checked: &[Checked], card: Option<&Card>) -> Outcome {
+        let exit_code = card.map_or(0, Card::exit_code);
+        if self.json {
+            print_json(&serde_json::json!({
+                "ok": card.is_none(),
+                "exit_code": exit_code,
+                "code": card.map(Card::code),
+                "node": node.map(|node| &node.metadata().node.name),
+                "role": node.map(|node| node.image.role()),
+                "release": node.map(|node| node.image.manifest.shakenfist_version.as_str()),
+                "checks": checked,
+                "findings": card.map_or(&[][..], |card| &card.findings),
+            }))?;
+        } else {
+            print(&table(checked));
+            if let Some(card) = card {
+                narrate(&card.errors());
+            }
+        }
+        if exit_code == 0 {
+            Ok(())
+        } else {
+            Err(Stop::Said(exit_code))
+        }
+    }
+}
+
+fn table(checked: &[Checked]) -> String {
+    let mut table = String::new();
+    for Checked {
+        id,
+        severity,
+        about,
+        found,
+    } in checked
+    {
+        let (mark, note) = match found {
+            Found::Passed { note } => ("ok", note.as_deref().unwrap_or(about).to_owned()),
+            Found::Skipped { note } => ("skip", note.clone()),
+            Found::Failed { findings } | Found::Impossible { findings } => {
+                let mark = if *severity == Severity::Blocks {
+                    "FAIL"
+                } else {
+                    "warn"
+                };
+                let each: Vec<&str> = findings
+                    .iter()
+                    .map(|finding| finding.what.as_str())
+                    .collect();
+                (mark, each.join("; "))
+            }
+        };
+        let line = writeln!(table, "{mark:<5} {id:<15} {note}");
+        // Writing to a String cannot fail.
+        debug_assert!(line.is_ok());
+    }
+    table
+}

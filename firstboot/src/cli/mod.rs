@@ -1,0 +1,216 @@
+//! The command line: one file for each subcommand. Standard output is data,
+//! standard error is narration, the exit code is the failure's kind.
+
+mod bootstrap_cluster;
+mod check;
+mod explain;
+mod gate;
+mod ready;
+mod run;
+mod status;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sf_contract::failure::Kind;
+use sf_contract::role::Role;
+
+use crate::card::Card;
+use crate::codes;
+use crate::failure::Failure;
+use crate::image::Given;
+use crate::log;
+use crate::paths::Paths;
+
+/// Checks this node, joins or bootstraps the cluster, and starts Shaken Fist.
+///
+/// Exit codes: 0 done; 64 wrong usage; 69 the machine, 75 not yet (trying
+/// again helps), 77 refused, 78 metadata or database settings: the operator
+/// acts; 70 a defect of this program.
+#[derive(Debug, Parser)]
+#[command(name = "sf-firstboot", version, max_term_width = 100)]
+struct Cli {
+    /// How log lines on standard error look.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    log_format: log::Format,
+    /// How much is logged.
+    #[arg(long, global = true, default_value = "info", value_name = "LEVEL", value_parser = ["error", "warn", "info", "debug"])]
+    log_level: String,
+    /// Folder that stands for the root of the node, for tests and for mounted images.
+    #[arg(
+        long,
+        global = true,
+        default_value = "/",
+        value_name = "DIR",
+        hide = true
+    )]
+    root: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Command),
+    Check(check::Command),
+    BootstrapCluster(bootstrap_cluster::Command),
+    Gate(gate::Command),
+    Status(status::Command),
+    Explain(explain::Command),
+    Ready(ready::Command),
+}
+
+/// Metadata and image, where they are not those of this node.
+#[derive(Debug, Args)]
+struct Desk {
+    /// Node metadata to use before what is found on this machine; may be repeated, the last wins.
+    #[arg(long, value_name = "FILE")]
+    metadata: Vec<PathBuf>,
+    /// Image manifest, such as the one published beside an image [default: that of the running image].
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Release descriptor, `releases/NAME/release.toml` [default: that of the running image].
+    #[arg(long, value_name = "FILE")]
+    release_descriptor: Option<PathBuf>,
+    /// Role to check for: hypervisor, network, database-tier, single-node [default: the manifest's].
+    #[arg(long, value_name = "ROLE")]
+    role: Option<Role>,
+}
+
+impl Desk {
+    fn given(&self) -> Given<'_> {
+        Given {
+            manifest: self.manifest.as_deref(),
+            release: self.release_descriptor.as_deref(),
+            role: self.role,
+        }
+    }
+
+    /// Is this the node itself? Not when anything about it was given.
+    fn is_node(&self, paths: &Paths) -> bool {
+        self.metadata.is_empty()
+            && self.manifest.is_none()
+            && self.release_descriptor.is_none()
+            && self.role.is_none()
+            && paths.manifest().exists()
+    }
+}
+
+/// How a command ended.
+type Outcome = Result<(), Stop>;
+
+/// Why a command stops.
+#[derive(Debug)]
+enum Stop {
+    /// With findings; they are shown to a person.
+    Card(Card),
+    /// All has been said; only the exit code is left.
+    Said(u8),
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Card(Card::new(vec![failure]))
+    }
+}
+
+/// Parses the command line, runs the command, shows what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and the version are what was asked for; the rest is wrong usage.
+            let _closed = error.print();
+            let code = if error.use_stderr() {
+                Kind::Usage.exit_code()
+            } else {
+                0
+            };
+            return ExitCode::from(code);
+        }
+    };
+    log::start(cli.log_format, &cli.log_level);
+    let paths = Paths::under(&cli.root);
+    let outcome = match cli.command {
+        Command::Run(command) => command.run(&paths),
+        Command::Check(command) => command.run(&paths),
+        Command::BootstrapCluster(command) => command.run(&paths),
+        Command::Gate(command) => command.run(&paths),
+        Command::Status(command) => command.run(&paths),
+        Command::Explain(command) => command.run(&paths),
+        Command::Ready(command) => command.run(&paths),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stop::Said(code)) => ExitCode::from(code),
+        Err(Stop::Card(card)) => {
+            narrate(&card.errors());
+            ExitCode::from(card.exit_code())
+        }
+    }
+}
+
+/// Data: to standard output. A reader that has gone away is not an error.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// One JSON document.
+fn print_json(value: &impl serde::Serialize) -> Outcome {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| {
+        Failure::new(&codes::INTERNAL, "the answer could not be written as JSON").cause(&error)
+    })?;
+    text.push('\n');
+    print(&text);
+    Ok(())
+}
+
+/// Narration: to standard error.
+fn narrate(text: &str) {
+    let _closed = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// For commands that change the system.
+fn need_root(paths: &Paths) -> Result<(), Failure> {
+    if paths.is_this_machine() && !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(
+            &codes::NOT_ROOT,
+            "this command must be run by root",
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    /// Every option is explained, and none takes a secret: argv is public.
+    #[test]
+    fn options_are_explained_and_take_no_secrets() {
+        fn each(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{}", argument.get_id());
+                let text = format!("{} {:?}", argument.get_id(), argument.get_value_names())
+                    .to_lowercase();
+                for word in ["password", "secret", "token", "dsn", "key", "seed"] {
+                    assert!(!text.contains(word), "{text}");
+                }
+            }
+            command.get_subcommands().for_each(each);
+        }
+        Cli::command().debug_assert();
+        each(&Cli::command());
+    }
+}

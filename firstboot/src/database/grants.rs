@@ -1,0 +1,376 @@
+//! What the database user may do, read from `SHOW GRANTS`, which includes the
+//! privileges of the active role (`information_schema` leaves them out).
+
+use std::collections::BTreeSet;
+
+use sf_contract::release::Schema;
+use sf_contract::role::Role;
+
+/// A privilege that the agent needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    /// `SELECT`.
+    pub(super) privilege: &'static str,
+    /// Tables for which it does as well when not granted on the whole database;
+    /// empty where only the whole database does.
+    pub(super) tables: &'static [&'static str],
+}
+
+const fn everywhere(privilege: &'static str) -> Need {
+    Need {
+        privilege,
+        tables: &[],
+    }
+}
+
+/// Roles that bootstrap make tables and fill them.
+const BOOTSTRAPPING: [Need; 6] = [
+    everywhere("SELECT"),
+    everywhere("INSERT"),
+    everywhere("UPDATE"),
+    everywhere("DELETE"),
+    everywhere("CREATE"),
+    // A foreign key needs it on the table that is referred to.
+    everywhere("REFERENCES"),
+];
+
+/// A release that migrates its own tables changes them too.
+const MIGRATING: [Need; 3] = [everywhere("ALTER"), everywhere("INDEX"), everywhere("DROP")];
+
+/// Other roles read the cluster's state and keep their own row.
+const OTHERS: [Need; 4] = [
+    Need {
+        privilege: "SELECT",
+        tables: &[
+            "bootstrap_operations",
+            "cluster_series",
+            "bootstrap_nodes",
+            "bootstrap_claims",
+            "cluster_config",
+        ],
+    },
+    Need {
+        privilege: "INSERT",
+        tables: &["cluster_series", "bootstrap_nodes", "bootstrap_claims"],
+    },
+    Need {
+        privilege: "UPDATE",
+        tables: &["bootstrap_nodes", "bootstrap_claims"],
+    },
+    Need {
+        privilege: "DELETE",
+        tables: &["cluster_series", "bootstrap_nodes", "bootstrap_claims"],
+    },
+];
+
+/// What a node of `role` needs.
+pub(super) fn needs(role: Role, schema: &Schema) -> Vec<Need> {
+    if !role.bootstraps() {
+        return OTHERS.to_vec();
+    }
+    let mut needs = BOOTSTRAPPING.to_vec();
+    if matches!(schema, Schema::Command { .. }) {
+        needs.extend(MIGRATING);
+    }
+    needs
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Scope {
+    Global,
+    Database(String),
+    Table(String, String),
+}
+
+/// What `SHOW GRANTS` says.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    granted: Vec<(Scope, BTreeSet<String>)>,
+}
+
+impl Grants {
+    /// Parses the lines. Lines about roles, procedures and proxies grant
+    /// nothing that counts here. They also hold password hashes: never show them.
+    pub(super) fn parse<'l>(lines: impl IntoIterator<Item = &'l str>) -> Self {
+        Self {
+            granted: lines.into_iter().filter_map(parse_line).collect(),
+        }
+    }
+
+    /// The needed privileges that are not there.
+    pub(super) fn missing(&self, database: &str, needs: &[Need]) -> Vec<&'static str> {
+        needs
+            .iter()
+            .filter(|need| !self.covers(database, need))
+            .map(|need| need.privilege)
+            .collect()
+    }
+
+    fn covers(&self, database: &str, need: &Need) -> bool {
+        let has = |wanted: &dyn Fn(&Scope) -> bool| {
+            self.granted.iter().any(|(scope, privileges)| {
+                wanted(scope)
+                    && (privileges.contains(need.privilege)
+                        || privileges.contains("ALL PRIVILEGES")
+                        || privileges.contains("ALL"))
+            })
+        };
+        let whole = |scope: &Scope| match scope {
+            Scope::Global => true,
+            Scope::Database(pattern) => like(pattern, database),
+            Scope::Table(..) => false,
+        };
+        has(&whole)
+            || (!need.tables.is_empty() && need.tables.iter().all(|wanted| {
+                has(&|scope| matches!(scope, Scope::Table(d, t) if d == database && t == wanted))
+            }))
+    }
+}
+
+fn parse_line(line: &str) -> Option<(Scope, BTreeSet<String>)> {
+    let rest = line.trim().strip_prefix("GRANT ")?;
+    let (privileges, rest) = split_privileges(rest)?;
+    let scope = parse_scope(rest)?;
+    Some((scope, privileges))
+}
+
+/// The privileges up to ` ON `; column lists in parentheses make a privilege
+/// that does not count.
+fn split_privileges(text: &str) -> Option<(BTreeSet<String>, &str)> {
+    let mut privileges = BTreeSet::new();
+    let (mut depth, mut start) = (0_u32, 0);
+    for (at, character) in text.char_indices() {
+        let ends = depth == 0 && (character == ',' || text[at..].starts_with(" ON "));
+        match character {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            // A quoted name before ON is a role: `GRANT r TO u`.
+            '`' | '\'' | '"' if depth == 0 => return None,
+            _ => {}
+        }
+        if ends {
+            privileges.insert(text[start..at].trim().to_ascii_uppercase());
+            if character != ',' {
+                return Some((privileges, &text[at + 4..]));
+            }
+            start = at + 1;
+        }
+    }
+    None
+}
+
+fn parse_scope(text: &str) -> Option<Scope> {
+    let (database, rest) = name(text)?;
+    let rest = rest.strip_prefix('.')?;
+    let (table, rest) = name(rest)?;
+    rest.starts_with(" TO ").then_some(match (database, table) {
+        (None, None) => Scope::Global,
+        (Some(database), None) => Scope::Database(database),
+        (Some(database), Some(table)) => Scope::Table(database, table),
+        (None, Some(_)) => return None,
+    })
+}
+
+/// `*` or a name in backticks, with doubled backticks inside.
+fn name(text: &str) -> Option<(Option<String>, &str)> {
+    if let Some(rest) = text.strip_prefix('*') {
+        return Some((None, rest));
+    }
+    let mut rest = text.strip_prefix('`')?;
+    let mut name = String::new();
+    loop {
+        let end = rest.find('`')?;
+        name.push_str(&rest[..end]);
+        rest = &rest[end + 1..];
+        match rest.strip_prefix('`') {
+            Some(after) => {
+                name.push('`');
+                rest = after;
+            }
+            None => return Some((Some(name), rest)),
+        }
+    }
+}
+
+/// MariaDB's patterns for database names: `_` is any character, `%` any text,
+/// a backslash makes the next one plain.
+fn like(pattern: &str, text: &str) -> bool {
+    let mut rest = pattern.chars();
+    let mut text = text.chars();
+    match rest.next() {
+        None => text.next().is_none(),
+        Some('%') => {
+            let pattern = rest.as_str();
+            loop {
+                if like(pattern, text.as_str()) {
+                    return true;
+                }
+                if text.next().is_none() {
+                    return false;
+                }
+            }
+        }
+        Some('_') => text.next().is_some() && like(rest.as_str(), text.as_str()),
+        Some('\\') => {
+            let plain = rest.next().unwrap_or('\\');
+            text.next() == Some(plain) && like(rest.as_str(), text.as_str())
+        }
+        Some(plain) => text.next() == Some(plain) && like(rest.as_str(), text.as_str()),
+    }
+}
+
+/// A GRANT to paste, for a user of any host.
+pub(super) fn statement(user: &str, database: &str, privileges: &[&str]) -> String {
+    statement_for(
+        &format!("'{}'@'%'", user.replace('\'', "''")),
+        database,
+        privileges,
+    )
+}
+
+/// A GRANT to paste, for the account as the server names it, `'sf'@'10.%'`.
+pub(super) fn statement_for(account: &str, database: &str, privileges: &[&str]) -> String {
+    let pattern = database.replace('_', "\\_").replace('%', "\\%");
+    format!(
+        "GRANT {} ON `{pattern}`.* TO {account};",
+        privileges.join(", ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const AGENT: Schema = Schema::Agent;
+
+    fn missing(lines: &[&str], role: Role) -> Vec<&'static str> {
+        Grants::parse(lines.iter().copied()).missing("shaken_fist", &needs(role, &AGENT))
+    }
+
+    #[test]
+    fn what_is_granted_is_found_wherever_it_stands() {
+        let enough: [&[&str]; 5] = [
+            &[
+                "GRANT ALL PRIVILEGES ON *.* TO `sf`@`%` IDENTIFIED BY PASSWORD '*00' WITH GRANT OPTION",
+            ],
+            &["GRANT ALL PRIVILEGES ON `shaken\\_fist`.* TO `sf`@`%`"],
+            &["GRANT ALL PRIVILEGES ON `shaken%`.* TO `sf`@`%` WITH GRANT OPTION"],
+            &[
+                "GRANT USAGE ON *.* TO `sf`@`%`",
+                "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, REFERENCES ON `shaken_fist`.* TO `sf`@`%`",
+            ],
+            // By a role: SHOW GRANTS lists the active role's own lines as well.
+            &[
+                "GRANT `deployers` TO `sf`@`%`",
+                "GRANT USAGE ON *.* TO `sf`@`%`",
+                "GRANT SELECT ON *.* TO `deployers`",
+                "GRANT INSERT, UPDATE, DELETE, CREATE, REFERENCES ON `shaken\\_fist`.* TO `deployers`",
+                "SET DEFAULT ROLE `deployers` FOR `sf`@`%`",
+            ],
+        ];
+        for lines in enough {
+            assert_eq!(missing(lines, Role::DatabaseTier), [""; 0], "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_granted_is_named() {
+        let table: [(&[&str], Role, &[&str]); 7] = [
+            (
+                &["GRANT USAGE ON *.* TO `sf`@`%`"],
+                Role::Hypervisor,
+                &["SELECT", "INSERT", "UPDATE", "DELETE"],
+            ),
+            (
+                &["GRANT SELECT, INSERT ON `shaken\\_fist`.* TO `sf`@`%`"],
+                Role::DatabaseTier,
+                &["UPDATE", "DELETE", "CREATE", "REFERENCES"],
+            ),
+            // Another database, one character off: `\_` is not a wildcard.
+            (
+                &["GRANT ALL PRIVILEGES ON `shaken\\_fis`.* TO `sf`@`%`"],
+                Role::Network,
+                &["SELECT", "INSERT", "UPDATE", "DELETE"],
+            ),
+            // Columns and single tables are not the whole database.
+            (
+                &[
+                    "GRANT SELECT (name), INSERT, UPDATE, DELETE, CREATE, REFERENCES ON `shaken_fist`.* TO `a`",
+                ],
+                Role::DatabaseTier,
+                &["SELECT"],
+            ),
+            (
+                &["GRANT ALL PRIVILEGES ON `shaken_fist`.`cluster_config` TO `a`"],
+                Role::DatabaseTier,
+                &[
+                    "SELECT",
+                    "INSERT",
+                    "UPDATE",
+                    "DELETE",
+                    "CREATE",
+                    "REFERENCES",
+                ],
+            ),
+            // Procedures and proxies grant nothing of this kind.
+            (
+                &[
+                    "GRANT EXECUTE ON PROCEDURE `shaken_fist`.`p` TO `sf`@`%`",
+                    "GRANT PROXY ON ''@'%' TO 'root'@'localhost' WITH GRANT OPTION",
+                    "GRANT ALL PRIVILEGES ON `shaken``_fist`.* TO `sf`@`%`",
+                ],
+                Role::Hypervisor,
+                &["SELECT", "INSERT", "UPDATE", "DELETE"],
+            ),
+            (
+                &["GRANT SELECT, UPDATE, DELETE ON `shaken_fist`.* TO `sf`@`%`"],
+                Role::Hypervisor,
+                &["INSERT"],
+            ),
+        ];
+        for (lines, role, expected) in table {
+            assert_eq!(missing(lines, role), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn roles_that_only_read_do_with_grants_on_their_tables() {
+        let mut lines: Vec<String> = OTHERS
+            .iter()
+            .flat_map(|need| need.tables.iter().map(move |table| (need.privilege, table)))
+            .map(|(privilege, table)| {
+                format!("GRANT {privilege} ON `shaken_fist`.`{table}` TO `sf`@`%`")
+            })
+            .collect();
+        let grants = |lines: &[String]| {
+            Grants::parse(lines.iter().map(String::as_str))
+                .missing("shaken_fist", &needs(Role::Hypervisor, &AGENT))
+        };
+        assert!(grants(&lines).is_empty());
+        lines.retain(|line| line != "GRANT DELETE ON `shaken_fist`.`cluster_series` TO `sf`@`%`");
+        assert_eq!(grants(&lines), ["DELETE"]);
+    }
+
+    #[test]
+    fn statements_can_be_pasted() {
+        assert_eq!(
+            statement("o'neil", "shaken_fist", &["SELECT", "INSERT"]),
+            "GRANT SELECT, INSERT ON `shaken\\_fist`.* TO 'o''neil'@'%';"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_parses_without_panic(line in "\\PC{0,80}|GRANT [A-Z ,()`*.]{0,60}") {
+            let _ = Grants::parse([line.as_str()]);
+        }
+
+        #[test]
+        fn an_escaped_name_matches_itself_alone(name in "[a-z_%]{1,12}", other in "[a-z_%]{1,12}") {
+            let pattern = name.replace('_', "\\_").replace('%', "\\%");
+            prop_assert!(like(&pattern, &name));
+            prop_assert_eq!(like(&pattern, &other), name == other);
+        }
+    }
+}

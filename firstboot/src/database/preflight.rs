@@ -1,0 +1,261 @@
+//! Checks the server and the database, changes nothing, and reports everything
+//! that is wrong at once. The rules are those that Shaken Fist itself checks
+//! (MariaDB 10.11, `InnoDB`, utf8mb4) and what a bootstrap needs.
+
+use sf_contract::release::Schema;
+use sf_contract::role::Role;
+
+use super::grants::{self, Grants};
+use super::schema::{self, TableState};
+use super::session::Session;
+use super::trouble::SqlError;
+use crate::codes;
+use crate::failure::Failure;
+
+/// The oldest MariaDB that Shaken Fist starts with.
+const OLDEST: (u32, u32, u32) = (10, 11, 0);
+
+/// What the node is going to need.
+#[derive(Clone, Copy, Debug)]
+pub struct Need<'a> {
+    /// The node's role: some make tables, the others only write rows.
+    pub role: Role,
+    /// Who makes the cluster's tables.
+    pub schema: &'a Schema,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Preflight {
+    /// Everything that is wrong; empty is good.
+    pub findings: Vec<Failure>,
+    /// `VERSION()` of the server.
+    pub server_version: String,
+    /// The tables that are there.
+    pub tables: TableState,
+}
+
+/// Runs all checks over one session. `Err` means that they could not be run.
+pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Failure> {
+    let facts = facts(session).await.map_err(SqlError::into_failure)?;
+    let tables = schema::state(session)
+        .await
+        .map_err(SqlError::into_failure)?;
+    let (server, database) = (session.server().to_owned(), session.database().to_owned());
+    let mut findings = Vec::new();
+    findings.extend(judge_version(&server, &facts.version));
+    findings.extend(judge_engine(&server, &facts.engine));
+    findings.extend(judge_charset(
+        &server,
+        &database,
+        &facts.charset,
+        &facts.collation,
+    ));
+    findings.extend(judge_grants(&server, &database, &facts, need));
+    if session.read_only() {
+        findings.push(Failure::new(
+            &codes::DB_READ_ONLY,
+            format!("the database server {server} is read-only (read_only or innodb_read_only)"),
+        ));
+    }
+    findings.extend(tables.misfit(session.at()));
+    findings.extend(tables.waits_for_release(need.schema, session.at()));
+    Ok(Preflight {
+        findings,
+        server_version: facts.version,
+        tables,
+    })
+}
+
+struct Facts {
+    version: String,
+    engine: String,
+    charset: String,
+    collation: String,
+    account: String,
+    grants: Grants,
+}
+
+async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
+    let rows = session
+        .rows(
+            "reading the server's version and settings",
+            "SELECT CAST(VERSION() AS CHAR), CAST(@@default_storage_engine AS CHAR), \
+             CAST(@@character_set_database AS CHAR), CAST(@@collation_database AS CHAR), \
+             CAST(CURRENT_USER() AS CHAR)",
+            &[],
+        )
+        .await?;
+    let cell = |index| {
+        rows.first()
+            .map(|row| row.string(index))
+            .unwrap_or_default()
+    };
+    let lines = session
+        .rows("reading the user's grants", "SHOW GRANTS", &[])
+        .await?;
+    Ok(Facts {
+        version: cell(0),
+        engine: cell(1),
+        charset: cell(2),
+        collation: cell(3),
+        account: quoted_account(&cell(4)),
+        grants: Grants::parse(lines.iter().filter_map(|row| row.text(0))),
+    })
+}
+
+/// `sf@10.%` as a statement takes it, `'sf'@'10.%'`.
+fn quoted_account(account: &str) -> String {
+    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    match account.rsplit_once('@') {
+        Some((user, host)) => format!("{}@{}", quote(user), quote(host)),
+        None => quote(account),
+    }
+}
+
+fn judge_version(server: &str, version: &str) -> Option<Failure> {
+    if !version.to_ascii_lowercase().contains("mariadb") {
+        return Some(
+            Failure::new(
+                &codes::DB_NOT_MARIADB,
+                format!("the database server {server} is not MariaDB: its version is {version}"),
+            )
+            .value(version),
+        );
+    }
+    let too_old = match parse_version(version) {
+        Some(found) => found < OLDEST,
+        // MariaDB without a readable number: nothing says that it is new enough.
+        None => true,
+    };
+    too_old.then(|| {
+        Failure::new(
+            &codes::DB_TOO_OLD,
+            format!("the database server {server} is MariaDB {version}, older than 10.11"),
+        )
+        .value(version)
+    })
+}
+
+/// `10.11.6-MariaDB`, or `5.5.5-10.6.0-MariaDB` as servers behind old
+/// replication and proxies say.
+fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
+    let version = version.strip_prefix("5.5.5-").unwrap_or(version);
+    let number = version.split('-').next()?;
+    let mut parts = number.split('.').map(|part| part.parse::<u32>().ok());
+    Some((parts.next()??, parts.next()??, parts.next()??))
+}
+
+fn judge_engine(server: &str, engine: &str) -> Option<Failure> {
+    (!engine.eq_ignore_ascii_case("InnoDB")).then(|| {
+        Failure::new(
+            &codes::DB_ENGINE,
+            format!("the default storage engine of the database server {server} is {engine}"),
+        )
+        .value(engine)
+        .remedy(
+            "Set default_storage_engine = InnoDB in the server's configuration, or at once: \
+             SET GLOBAL default_storage_engine = 'InnoDB';",
+        )
+    })
+}
+
+fn judge_charset(server: &str, database: &str, charset: &str, collation: &str) -> Option<Failure> {
+    // Later servers know collations without a character set's name in front
+    // (uca1400_ai_ci), which belong to the database's character set.
+    let fits = collation.starts_with("utf8mb4_") || collation.starts_with("uca1400_");
+    (charset != "utf8mb4" || !fits).then(|| {
+        Failure::new(
+            &codes::DB_CHARSET,
+            format!(
+                "the database {database} on {server} has character set {charset} and \
+                 collation {collation}, not utf8mb4"
+            ),
+        )
+        .value(format!("{charset}, {collation}"))
+        .remedy(format!(
+            "On the server: ALTER DATABASE `{database}` CHARACTER SET utf8mb4 \
+             COLLATE utf8mb4_unicode_ci;"
+        ))
+    })
+}
+
+fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) -> Option<Failure> {
+    let missing = facts
+        .grants
+        .missing(database, &grants::needs(need.role, need.schema));
+    (!missing.is_empty()).then(|| {
+        Failure::new(
+            &codes::DB_GRANTS,
+            format!(
+                "the database user {} on {server} lacks privileges on {database} that a \
+                 {} node needs: {}",
+                facts.account,
+                need.role,
+                missing.join(", ")
+            ),
+        )
+        .remedy(format!(
+            "On the server: {}",
+            grants::statement_for(&facts.account, database, &missing)
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_judged_by_kind_and_age() {
+        let table = [
+            ("10.11.6-MariaDB-0+deb12u1", None),
+            ("10.11.0-MariaDB", None),
+            ("11.8.2-MariaDB-log", None),
+            ("12.0.1-MariaDB", None),
+            ("5.5.5-10.11.2-MariaDB-1:10.11.2+maria~ubu2204", None),
+            ("5.5.5-10.6.0-MariaDB", Some("SF-DB-TOO-OLD")),
+            ("10.10.99-MariaDB", Some("SF-DB-TOO-OLD")),
+            ("10.5.23-MariaDB-log", Some("SF-DB-TOO-OLD")),
+            ("MariaDB", Some("SF-DB-TOO-OLD")),
+            ("8.0.36", Some("SF-DB-NOT-MARIADB")),
+            ("8.4.0-0ubuntu0.24.04.1", Some("SF-DB-NOT-MARIADB")),
+            ("5.7.44-log", Some("SF-DB-NOT-MARIADB")),
+            ("", Some("SF-DB-NOT-MARIADB")),
+        ];
+        for (version, expected) in table {
+            let found = judge_version("db:1", version).map(|failure| failure.code.id);
+            assert_eq!(found, expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn character_sets_are_judged_with_a_remedy_to_paste() {
+        assert!(judge_charset("db:1", "sf", "utf8mb4", "utf8mb4_unicode_ci").is_none());
+        assert!(judge_charset("db:1", "sf", "utf8mb4", "uca1400_ai_ci").is_none());
+        for (charset, collation) in [
+            ("latin1", "latin1_swedish_ci"),
+            ("utf8mb3", "utf8mb3_general_ci"),
+        ] {
+            let failure = judge_charset("db:1", "sf", charset, collation).unwrap();
+            assert_eq!(failure.code.id, "SF-DB-CHARSET");
+            assert!(
+                failure
+                    .remedy_text()
+                    .contains("ALTER DATABASE `sf` CHARACTER SET utf8mb4")
+            );
+            assert!(failure.what.contains(charset));
+        }
+    }
+
+    #[test]
+    fn engines_and_accounts() {
+        assert!(judge_engine("db:1", "InnoDB").is_none());
+        assert_eq!(
+            judge_engine("db:1", "MyISAM").unwrap().code.id,
+            "SF-DB-ENGINE"
+        );
+        assert_eq!(quoted_account("o'neil@10.%"), "'o''neil'@'10.%'");
+        assert_eq!(quoted_account("sf@a@%"), "'sf@a'@'%'");
+    }
+}

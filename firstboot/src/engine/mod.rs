@@ -1,0 +1,276 @@
+//! `sf-firstboot run`: discover -> merge -> validate -> preflight -> bootstrap
+//! -> gate -> configure -> start, each phase from the value of the one before.
+//! Nothing is written before all checks have passed; the done marker is the
+//! last write. (The ninth phase, ready, is a run of its own: the daemons are
+//! ordered after this one.)
+
+pub mod lock;
+pub mod node;
+
+use std::time::Instant;
+
+use fs_err as fs;
+use sf_contract::metadata::node::BootstrapMode;
+
+use crate::bootstrap;
+use crate::card::Card;
+use crate::codes;
+use crate::configure::{self, FromCluster};
+use crate::database::{self, Session};
+use crate::failure::Failure;
+use crate::gate::{self, Clearance, ClearanceRecord, Decision};
+use crate::hook;
+use crate::identity;
+use crate::image::Given;
+use crate::paths::Paths;
+use crate::preflight;
+use crate::report::{Phase, Reporter};
+use crate::state::{self, Before};
+use crate::units;
+use crate::write::{self, Access};
+use node::Node;
+
+/// This boot's clearance, in the runtime folder: what the gate before a
+/// daemon's restart goes by when the database cannot be reached.
+const CLEARANCE: &str = "clearance.json";
+
+/// Runs all phases, and says everywhere how it went.
+pub fn run(paths: &Paths, reporter: &mut Reporter) -> Result<(), Card> {
+    let result = attempt(paths, reporter).map_err(Card::new);
+    match &result {
+        Ok(()) => reporter.started(),
+        Err(card) => reporter.failed(card),
+    }
+    result
+}
+
+fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
+    let _alone = lock::take(paths).map_err(one)?;
+    let node = node::read(paths, &Given::default(), &[], reporter).map_err(|invalid| {
+        if !invalid.frames.is_empty() {
+            tracing::error!("what is wrong, in its place:\n{}", invalid.frames);
+        }
+        invalid.failures
+    })?;
+    let runtime = database::runtime().map_err(one)?;
+    let result = runtime.block_on(phases(paths, &node, reporter));
+    // A look-up of a name may hang in a thread for longer than anybody waits.
+    runtime.shutdown_background();
+    result.map_err(|failures| {
+        failures
+            .into_iter()
+            .map(|failure| node.about_dsn(failure))
+            .collect()
+    })
+}
+
+async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
+    let deadline = reporter.began() + node.metadata().database.wait;
+    let before = node
+        .key(paths)
+        .map_or(Before::Nothing, |key| state::before(paths, &key));
+    let known = before == Before::Done;
+    if let Before::Interrupted(began) = &before {
+        reporter.resumed(began);
+    }
+    let quick = if known {
+        cleared_as_before(paths, node, reporter, deadline).await?
+    } else {
+        None
+    };
+    let (clearance, key) = if let Some(clearance) = quick {
+        (clearance, None)
+    } else {
+        reporter.phase(Phase::Preflight);
+        preflight::all(paths, node, deadline, &mut |text| reporter.progress(text)).await?;
+        let key = node.key_made(paths).map_err(one)?;
+        state::begin(paths, &key).map_err(one)?;
+        reporter.phase(Phase::Bootstrap);
+        establish(node, reporter, deadline).await?;
+        reporter.phase(Phase::Gate);
+        (
+            pass(paths, node, reporter, deadline).await.map_err(one)?,
+            Some(key),
+        )
+    };
+    reporter.phase(Phase::Configure);
+    let mut session = node
+        .connector()
+        .connect_until(deadline, &mut |text| reporter.progress(text))
+        .await
+        .map_err(one)?;
+    let cluster = database::read_cluster(&mut session).await.map_err(one)?;
+    let cluster = FromCluster {
+        auth_secret_seed: cluster.auth_secret_seed,
+        config: cluster.config,
+    };
+    configure::write_all(paths, &node.image, node.metadata(), &cluster).map_err(one)?;
+    if key.is_some() && bootstraps(node) {
+        reporter.progress("establishing the system key in the release's own store");
+        hook::system_key(paths, &node.image, node.metadata()).map_err(one)?;
+    }
+    reporter.phase(Phase::Start);
+    record(&mut session, &clearance).await;
+    session.close().await;
+    keep(paths, clearance.record()).map_err(one)?;
+    if let Some(key) = &key {
+        state::finish(paths, key).map_err(one)?;
+    }
+    // After the marker: starting is no write, and every boot does it.
+    units::start(paths, &node.image, &clearance).map_err(one)
+}
+
+/// Does this node bootstrap, by its role and by what the metadata says?
+pub fn bootstraps(node: &Node) -> bool {
+    node.metadata().bootstrap_mode.bootstraps(node.image.role())
+}
+
+/// The fast path: the same instance, image and metadata as last time. `None`
+/// when the cluster is not as it was, so that all has to be done again.
+async fn cleared_as_before(
+    paths: &Paths,
+    node: &Node,
+    reporter: &mut Reporter,
+    deadline: Instant,
+) -> Result<Option<Clearance>, Vec<Failure>> {
+    tracing::info!(
+        "instance, image and metadata are those of the last run: preflight and bootstrap are skipped"
+    );
+    reporter.phase(Phase::Gate);
+    let mut session = node
+        .connector()
+        .connect_until(deadline, &mut |text| reporter.progress(text))
+        .await
+        .map_err(one)?;
+    let facts = gate::facts(&mut session).await;
+    session.close().await;
+    let usable = facts.is_ok_and(|facts| {
+        !matches!(
+            gate::decide(&node.gate_image(), &node.metadata().node.name, &facts),
+            Decision::Wait(_)
+        )
+    });
+    if !usable {
+        tracing::warn!("the cluster's record is not there any more: running in full");
+        return Ok(None);
+    }
+    pass(paths, node, reporter, deadline)
+        .await
+        .map(Some)
+        .map_err(one)
+}
+
+async fn pass(
+    paths: &Paths,
+    node: &Node,
+    reporter: &mut Reporter,
+    deadline: Instant,
+) -> Result<Clearance, Failure> {
+    gate::pass(
+        &node.connector(),
+        &node.gate_image(),
+        &node.gate_node(paths),
+        &identity::boot_id(paths),
+        deadline,
+        &mut |text| reporter.progress(text),
+    )
+    .await
+}
+
+/// Bootstraps, or waits until another node has.
+async fn establish(
+    node: &Node,
+    reporter: &mut Reporter,
+    deadline: Instant,
+) -> Result<(), Vec<Failure>> {
+    let connector = node.connector();
+    if bootstraps(node) {
+        let plan = node.plan()?;
+        let schema = &node.image.release.schema;
+        let tell = &mut |text: &str| reporter.progress(text);
+        let report =
+            bootstrap::run(&connector, schema, &plan, &node.author(), deadline, tell).await?;
+        reporter.created(log_operations(&report));
+        return Ok(());
+    }
+    let require = node.metadata().bootstrap_mode == BootstrapMode::Require;
+    // "require" does not wait: the cluster exists, or something is wrong.
+    let until = if require { Instant::now() } else { deadline };
+    let waited =
+        bootstrap::wait_for_bootstrap(&connector, until, &mut |text| reporter.progress(text)).await;
+    match waited {
+        Ok(session) => {
+            session.close().await;
+            Ok(())
+        }
+        Err(failure) if require && failure.code.id == codes::BOOTSTRAP_WAITING.id => Err(vec![
+            Failure::new(&codes::BOOTSTRAP_REQUIRED, failure.what)
+                .source("metadata field bootstrap.mode"),
+        ]),
+        Err(failure) => Err(vec![failure]),
+    }
+}
+
+/// Logs what a bootstrap did; the names of what it created.
+pub fn log_operations(report: &bootstrap::Report) -> Vec<String> {
+    let mut created = Vec::new();
+    for done in &report.operations {
+        tracing::info!(
+            operation = done.name,
+            outcome = outcome(done.outcome),
+            note = done.note,
+            "bootstrap operation"
+        );
+        if done.outcome == bootstrap::Outcome::Created {
+            created.push(done.name.clone());
+        }
+    }
+    created
+}
+
+/// An outcome as it is shown.
+pub fn outcome(outcome: bootstrap::Outcome) -> &'static str {
+    match outcome {
+        bootstrap::Outcome::Created => "created",
+        bootstrap::Outcome::Adopted => "adopted",
+        bootstrap::Outcome::Unchanged => "unchanged",
+    }
+}
+
+/// The node's row in the cluster's table. The cluster does without; so the
+/// daemons need not wait for it.
+async fn record(session: &mut Session, clearance: &Clearance) {
+    let progress = gate::Progress {
+        phase: Phase::Start.name(),
+        outcome: Some("started"),
+        last_error: None,
+    };
+    if let Err(failure) = gate::progress(session, clearance, &progress).await {
+        tracing::warn!(
+            code = failure.code.id,
+            "this node's row could not be updated: {failure}"
+        );
+    }
+}
+
+fn keep(paths: &Paths, record: &ClearanceRecord) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(record).map_err(|error| {
+        Failure::new(
+            &codes::INTERNAL,
+            "the clearance could not be written as JSON",
+        )
+        .cause(&error)
+    })?;
+    write::atomically(&paths.runtime(CLEARANCE), &text, Access::PRIVATE)
+        .map(drop)
+        .map_err(|error| state::unwritable(&error))
+}
+
+/// The clearance that this boot's run has kept.
+pub fn kept(paths: &Paths) -> Option<ClearanceRecord> {
+    serde_json::from_str(&fs::read_to_string(paths.runtime(CLEARANCE)).ok()?).ok()
+}
+
+fn one(failure: Failure) -> Vec<Failure> {
+    vec![failure]
+}

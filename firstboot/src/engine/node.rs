@@ -1,0 +1,249 @@
+//! discover -> merge -> validate: from files and credentials to what this
+//! node is and what is said about it.
+
+use std::path::PathBuf;
+
+use sf_contract::metadata::{NodeMetadata, Target};
+use zeroize::Zeroizing;
+
+use crate::bootstrap::{Author, Inputs, Plan, SystemKey};
+use crate::codes;
+use crate::database::Connector;
+use crate::failure::Failure;
+use crate::gate;
+use crate::identity;
+use crate::image::{Given, Image};
+use crate::paths::Paths;
+use crate::report::{Phase, Reporter};
+use crate::sources::{self, Collected, Loaded, Places};
+use crate::state::{Key, unwritable};
+use crate::write::{self, Access};
+
+/// A node with validated metadata.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// What the image is.
+    pub image: Image,
+    /// Where the DSN stands, for failures of the database.
+    pub dsn_place: String,
+    loaded: Loaded,
+}
+
+/// Why there is no such node.
+#[derive(Debug)]
+pub struct Invalid {
+    /// For the card.
+    pub failures: Vec<Failure>,
+    /// Source frames, for a person.
+    pub frames: String,
+}
+
+impl From<Failure> for Invalid {
+    fn from(failure: Failure) -> Self {
+        Self {
+            failures: vec![failure],
+            frames: String::new(),
+        }
+    }
+}
+
+/// Where metadata is looked for. systemd gives credentials to its services
+/// alone, so a command by hand takes those that the agent's own unit has while
+/// it runs, or else the system's.
+pub fn places(paths: &Paths, files: &[PathBuf]) -> Places {
+    let places = if paths.is_this_machine() {
+        Places::system()
+    } else {
+        Places::under(paths.root())
+    };
+    let given = std::env::var_os("CREDENTIALS_DIRECTORY")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
+    let folder = given.or_else(|| {
+        [
+            "/run/credentials/sf-firstboot.service",
+            "/run/credentials/@system",
+        ]
+        .iter()
+        .map(|folder| paths.at(folder))
+        .find(|folder| folder.read_dir().is_ok())
+    });
+    let places = places.command_line(files.to_vec());
+    match folder {
+        Some(folder) => places.credentials(folder),
+        None => places,
+    }
+}
+
+/// Runs the three phases.
+pub fn read(
+    paths: &Paths,
+    given: &Given<'_>,
+    files: &[PathBuf],
+    reporter: &mut Reporter,
+) -> Result<Node, Invalid> {
+    reporter.phase(Phase::Discover);
+    let image = Image::read(paths, given)?;
+    reporter.image(&image);
+    let places = places(paths, files);
+    reporter.phase(Phase::Merge);
+    let collected = sources::collect(&places);
+    // Even where the rest is wrong, the card can say which node this is.
+    if let Some(name) = collected.merged.get("node.name") {
+        reporter.node(name.winner.value.to_string().trim_matches('"'));
+    }
+    reporter.phase(Phase::Validate);
+    let node = validate(image, &collected)?;
+    reporter.node(&node.metadata().node.name);
+    Ok(node)
+}
+
+fn validate(image: Image, collected: &Collected) -> Result<Node, Invalid> {
+    let target = Target {
+        role: image.role(),
+        release: &image.release,
+    };
+    let loaded = collected.load(target).map_err(|rejected| {
+        warn(&rejected.warnings);
+        Invalid {
+            failures: vec![rejected.summary()],
+            frames: rejected.frames.clone(),
+        }
+    })?;
+    warn(&loaded.warnings);
+    let dsn_place = collected
+        .merged
+        .place("database.dsn")
+        .unwrap_or_else(|| "node metadata".into());
+    Ok(Node {
+        image,
+        dsn_place,
+        loaded,
+    })
+}
+
+fn warn(warnings: &[Failure]) {
+    for warning in warnings {
+        tracing::warn!(
+            code = warning.code.id,
+            source = warning.source,
+            "{}; {}",
+            warning.what,
+            warning.remedy_text()
+        );
+    }
+}
+
+impl Node {
+    /// What is said about it.
+    pub fn metadata(&self) -> &NodeMetadata {
+        &self.loaded.metadata
+    }
+
+    /// What is to be tried.
+    pub fn connector(&self) -> Connector {
+        let database = &self.metadata().database;
+        Connector::new(database.dsn.clone()).connect_timeout(database.connect_timeout)
+    }
+
+    /// What the bootstrap is to establish. Checks key, seed and whitelist.
+    pub fn plan(&self) -> Result<Plan, Vec<Failure>> {
+        let metadata = self.metadata();
+        let secrets = &metadata.secrets;
+        Plan::new(Inputs {
+            series: self.image.manifest.series,
+            predecessor: self.image.manifest.predecessor,
+            release: self.image.manifest.shakenfist_version.to_string(),
+            auth_secret_seed: secrets.auth_secret_seed.clone(),
+            system_key: secrets.system_key.clone().map(|secret| SystemKey {
+                name: secrets.system_key_name.clone(),
+                secret,
+            }),
+            config: metadata.cluster_config.clone(),
+            whitelist: self.image.release.cluster_config.clone(),
+        })
+    }
+
+    /// Who writes the completion records.
+    pub fn author(&self) -> Author {
+        Author {
+            fqdn: self.metadata().node.name.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").into(),
+            image_version: self.image.manifest.image_version.clone(),
+        }
+    }
+
+    /// The image as the gate sees it.
+    pub fn gate_image(&self) -> gate::Image {
+        gate_image(&self.image)
+    }
+
+    /// The node as the gate sees it.
+    pub fn gate_node(&self, paths: &Paths) -> gate::Node {
+        gate::Node {
+            fqdn: self.metadata().node.name.clone(),
+            role: self.image.role(),
+            instance_id: identity::instance_id(paths),
+        }
+    }
+
+    /// A failure of the database with the DSN that it is about.
+    pub fn about_dsn(&self, mut failure: Failure) -> Failure {
+        if failure.code.id.starts_with("SF-DB-") {
+            failure
+                .value
+                .get_or_insert_with(|| self.metadata().database.dsn.to_string());
+            failure.source.get_or_insert_with(|| self.dsn_place.clone());
+            failure
+                .next_command
+                .get_or_insert_with(|| "sf-firstboot check".into());
+        }
+        failure
+    }
+
+    /// What a finished run would be for; `None` while this node has never
+    /// begun one, since then there is no digest to compare.
+    pub fn key(&self, paths: &Paths) -> Option<Key> {
+        let secret = fs_err::read(paths.state(KEY)).map(Zeroizing::new).ok()?;
+        (secret.len() == KEY_BYTES).then(|| self.key_with(paths, &secret))
+    }
+
+    /// The same, making the node's own key where it has none.
+    pub fn key_made(&self, paths: &Paths) -> Result<Key, Failure> {
+        if let Some(key) = self.key(paths) {
+            return Ok(key);
+        }
+        let mut secret = Zeroizing::new([0_u8; KEY_BYTES]);
+        getrandom::fill(secret.as_mut_slice()).map_err(|error| {
+            Failure::new(&codes::INTERNAL, "the kernel gave no random bytes")
+                .cause(&std::io::Error::from(error))
+        })?;
+        write::atomically(&paths.state(KEY), secret.as_slice(), Access::PRIVATE)
+            .map_err(|error| unwritable(&error))?;
+        Ok(self.key_with(paths, secret.as_slice()))
+    }
+
+    fn key_with(&self, paths: &Paths, secret: &[u8]) -> Key {
+        Key {
+            instance: identity::instance_id(paths),
+            image_id: self.image.manifest.image_id.clone(),
+            image_version: self.image.manifest.image_version.clone(),
+            metadata: self.loaded.digest(secret),
+        }
+    }
+}
+
+/// The key of the metadata's digest: without it nobody can try guesses at a
+/// secret against the done marker.
+const KEY: &str = "digest.key";
+const KEY_BYTES: usize = 32;
+
+/// The image as the gate sees it.
+pub fn gate_image(image: &Image) -> gate::Image {
+    gate::Image {
+        series: image.manifest.series,
+        predecessor: image.manifest.predecessor,
+        release: image.manifest.shakenfist_version.to_string(),
+        image_version: image.manifest.image_version.clone(),
+    }
+}

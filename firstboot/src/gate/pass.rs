@@ -1,0 +1,244 @@
+//! Passing the gate: the decision, and the rows that record it. A decision
+//! holds for the record it was made from; where the record changed meanwhile a
+//! key or a foreign key refuses the write, and the decision is made again.
+
+use std::time::Instant;
+
+use sf_contract::role::Role;
+use sf_contract::series::Series;
+
+use super::clearance::{Clearance, ClearanceRecord};
+use super::decide::{Decision, How, Image, decide};
+use super::facts::{self, Facts};
+use crate::codes;
+use crate::database::{
+    Arg, Class, Connector, Link, Session, SqlError, Statement, schema, unix_seconds,
+};
+use crate::failure::Failure;
+
+/// The node that asks.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Its name.
+    pub fqdn: String,
+    /// What it is for.
+    pub role: Role,
+    /// Identity of the machine.
+    pub instance_id: String,
+}
+
+/// How far a node came, for its row.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The agent's phase, `configure`.
+    pub phase: &'a str,
+    /// `ready` or `failed`; `None` while it goes on.
+    pub outcome: Option<&'a str>,
+    /// Code of the failure, `SF-PKI-EXPIRED`.
+    pub last_error: Option<&'a str>,
+}
+
+/// Decides and, on Proceed, records it. A refusal or a wait writes nothing and
+/// comes back as the failure (77, or 75 before the bootstrap).
+///
+/// `boot_id` is the boot that the clearance counts for.
+pub async fn pass(
+    connector: &Connector,
+    image: &Image,
+    node: &Node,
+    boot_id: &str,
+    deadline: Instant,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Clearance, Failure> {
+    let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, tell);
+    let passed_at = unix_seconds();
+    let outcome = link
+        .retry(async |session| {
+            let tables = schema::state(session).await?;
+            let facts = if tables.missing_own().is_empty() {
+                facts::read(session).await?
+            } else {
+                Facts::default()
+            };
+            match decide(image, &node.fqdn, &facts) {
+                Decision::Wait(failure) | Decision::Refuse(failure) => Ok(Err(failure)),
+                Decision::Proceed(how) => {
+                    record(session, image, node, &facts, how, passed_at).await?;
+                    Ok(Ok(facts))
+                }
+            }
+        })
+        .await?;
+    let facts = outcome.map_err(|failure| *failure)?;
+    if let Some(mut session) = link.into_session() {
+        retire_empty(&mut session, image, node, &facts).await;
+        session.close().await;
+    }
+    Ok(Clearance::new(ClearanceRecord {
+        fqdn: node.fqdn.clone(),
+        series: image.series,
+        release: image.release.clone(),
+        image_version: image.image_version.clone(),
+        boot_id: boot_id.to_owned(),
+        passed_at,
+    }))
+}
+
+/// Writes how far the node came. Demands a clearance: a node that was refused
+/// leaves no trace in the cluster's database.
+pub async fn progress(
+    session: &mut Session,
+    clearance: &Clearance,
+    progress: &Progress<'_>,
+) -> Result<(), Failure> {
+    let text = |value: Option<&str>| Arg::from(value.map(str::to_owned));
+    session
+        .execute(&Statement {
+            doing: "recording the node's progress",
+            sql: "UPDATE bootstrap_nodes SET phase = ?, outcome = ?, last_error = ? \
+                  WHERE fqdn = ?",
+            args: vec![
+                progress.phase.into(),
+                text(progress.outcome),
+                text(progress.last_error),
+                clearance.record().fqdn.as_str().into(),
+            ],
+        })
+        .await
+        .map(drop)
+        .map_err(SqlError::into_failure)
+}
+
+async fn record(
+    session: &mut Session,
+    image: &Image,
+    node: &Node,
+    facts: &Facts,
+    how: How,
+    now: f64,
+) -> Result<(), SqlError> {
+    let known = facts.node(&node.fqdn).is_some();
+    match how {
+        How::Join { .. } => session
+            .execute(&own_row(image, node, known, now))
+            .await
+            .and_then(|matched| found(matched, session)),
+        How::Introduce { slot, retire } => {
+            session.begin().await?;
+            let leaves = facts
+                .node(&node.fqdn)
+                .is_some_and(|row| Some(row.series) == retire);
+            if let Some(series) = retire {
+                make_room(session, node, series, leaves).await?;
+            }
+            session
+                .execute(&Statement {
+                    doing: "introducing the series",
+                    sql: "INSERT INTO cluster_series (slot, series, predecessor, \
+                          release_version, introduced_at, introduced_by) \
+                          VALUES (?, ?, ?, ?, ?, ?)",
+                    args: vec![
+                        Arg::Int(slot.into()),
+                        image.series.to_string().into(),
+                        image.predecessor.map(|series| series.to_string()).into(),
+                        image.release.as_str().into(),
+                        Arg::Real(now),
+                        node.fqdn.as_str().into(),
+                    ],
+                })
+                .await?;
+            let matched = session
+                .execute(&own_row(image, node, known && !leaves, now))
+                .await?;
+            found(matched, session)?;
+            session.commit().await
+        }
+    }
+}
+
+/// Frees the slot of a series that no other node runs. Its own row has to go
+/// first, since it refers to the series; it comes back in the same transaction.
+async fn make_room(
+    session: &mut Session,
+    node: &Node,
+    series: Series,
+    leaves: bool,
+) -> Result<(), SqlError> {
+    if leaves {
+        session
+            .execute(&Statement {
+                doing: "leaving the old series",
+                sql: "DELETE FROM bootstrap_nodes WHERE fqdn = ? AND series = ?",
+                args: vec![node.fqdn.as_str().into(), series.to_string().into()],
+            })
+            .await?;
+    }
+    let matched = session
+        .execute(&Statement {
+            doing: "retiring the old series",
+            sql: "DELETE FROM cluster_series WHERE series = ?",
+            args: vec![series.to_string().into()],
+        })
+        .await?;
+    found(matched, session)
+}
+
+fn own_row(image: &Image, node: &Node, known: bool, now: f64) -> Statement {
+    let sql = if known {
+        "UPDATE bootstrap_nodes SET role = ?, series = ?, release_version = ?, \
+         image_version = ?, instance_id = ?, phase = 'gate', outcome = NULL, last_boot = ?, \
+         last_error = NULL WHERE fqdn = ?"
+    } else {
+        "INSERT INTO bootstrap_nodes (role, series, release_version, image_version, \
+         instance_id, phase, outcome, last_boot, last_error, fqdn) \
+         VALUES (?, ?, ?, ?, ?, 'gate', NULL, ?, NULL, ?)"
+    };
+    Statement {
+        doing: "recording the node's series",
+        sql,
+        args: vec![
+            node.role.name().into(),
+            image.series.to_string().into(),
+            image.release.as_str().into(),
+            image.image_version.as_str().into(),
+            node.instance_id.as_str().into(),
+            Arg::Real(now),
+            node.fqdn.as_str().into(),
+        ],
+    }
+}
+
+/// A row that was there when the decision was made and is gone now makes the
+/// decision void.
+fn found(matched: u64, session: &Session) -> Result<(), SqlError> {
+    if matched > 0 {
+        Ok(())
+    } else {
+        Err(SqlError::overtaken(
+            "recording the node's series",
+            session.at(),
+        ))
+    }
+}
+
+/// Retires a series that nobody runs any more: the end of an upgrade, or of
+/// one that was rolled back. Whoever notices does it; if a node joins at the
+/// same moment the foreign key keeps the series, so failures do not matter.
+async fn retire_empty(session: &mut Session, image: &Image, node: &Node, before: &Facts) {
+    for slot in &before.slots {
+        if slot.series == image.series || !before.others_on(slot.series, &node.fqdn).is_empty() {
+            continue;
+        }
+        let statement = Statement {
+            doing: "retiring the old series",
+            sql: "DELETE FROM cluster_series WHERE series = ?",
+            args: vec![slot.series.to_string().into()],
+        };
+        match session.execute(&statement).await {
+            Ok(0) => {}
+            Ok(_) => tracing::info!(series = %slot.series, "series retired: no node runs it"),
+            Err(error) if error.class == Class::ForeignKey => {}
+            Err(error) => tracing::debug!(class = ?error.class, "series not retired"),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! What this node's image is: its manifest and its release descriptor.
+
+use std::path::Path;
+
+use fs_err as fs;
+use sf_contract::manifest::Manifest;
+use sf_contract::problem::Disclosure;
+use sf_contract::release::{self, Daemon, Release};
+use sf_contract::role::Role;
+
+use crate::codes;
+use crate::failure::Failure;
+use crate::paths::Paths;
+
+/// The facts that the image brings.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// The manifest; on an operator's desk, one made up from what was given.
+    pub manifest: Manifest,
+    /// The release descriptor.
+    pub release: Release,
+}
+
+/// What an operator may give at the desk instead of being on a node.
+#[derive(Clone, Debug, Default)]
+pub struct Given<'a> {
+    /// A manifest: the one published beside an image will do.
+    pub manifest: Option<&'a Path>,
+    /// A release descriptor.
+    pub release: Option<&'a Path>,
+    /// A role, in place of the manifest's.
+    pub role: Option<Role>,
+}
+
+impl Image {
+    /// Reads what is in the image, or what was given instead.
+    pub fn read(paths: &Paths, given: &Given<'_>) -> Result<Self, Failure> {
+        let release_file = given
+            .release
+            .map_or_else(|| paths.release(), Path::to_owned);
+        let release = read_release(paths, &release_file)?;
+        let manifest_file = given
+            .manifest
+            .map_or_else(|| paths.manifest(), Path::to_owned);
+        let mut manifest = match fs::read_to_string(&manifest_file) {
+            Ok(text) => Manifest::parse(&text).map_err(|error| {
+                Failure::new(
+                    &codes::IMAGE_MANIFEST,
+                    format!("{} cannot be used", paths.shown(&manifest_file)),
+                )
+                .source(paths.shown(&manifest_file))
+                .cause(&error)
+            })?,
+            Err(error) => match given.role {
+                Some(role) if given.manifest.is_none() => desk_manifest(&release, role)?,
+                _ => {
+                    return Err(Failure::new(
+                        &codes::IMAGE_MANIFEST,
+                        format!(
+                            "there is no image manifest at {}",
+                            paths.shown(&manifest_file)
+                        ),
+                    )
+                    .source(paths.shown(&manifest_file))
+                    .cause(&error));
+                }
+            },
+        };
+        if let Some(role) = given.role {
+            manifest.role = role;
+        }
+        Ok(Self { manifest, release })
+    }
+
+    /// Role of this node.
+    pub fn role(&self) -> Role {
+        self.manifest.role
+    }
+
+    /// The daemons that this image runs, in starting order.
+    pub fn daemons(&self) -> Vec<&Daemon> {
+        let named = |unit: &String| {
+            self.release
+                .daemons
+                .iter()
+                .find(|daemon| daemon.unit == *unit)
+        };
+        self.manifest.daemons.iter().filter_map(named).collect()
+    }
+}
+
+fn read_release(paths: &Paths, file: &Path) -> Result<Release, Failure> {
+    let shown = paths.shown(file).into_owned();
+    let broken = |what: String| Failure::new(&codes::IMAGE_RELEASE, what).source(&shown);
+    let text = fs::read_to_string(file).map_err(|error| {
+        broken(format!("there is no release descriptor at {shown}")).cause(&error)
+    })?;
+    // Its folder's name is the release's, as in a checkout; in an image the text stands alone.
+    let name = file
+        .parent()
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()) || *name == "develop")
+        .unwrap_or("release");
+    release::read(name, &shown, &text).map_err(|problems| {
+        let mut failure = broken(format!("{shown} has {} problem(s)", problems.len()));
+        failure.causes = problems
+            .iter()
+            .map(|problem| problem.frame(&text, Disclosure::Full))
+            .collect();
+        failure
+    })
+}
+
+/// A manifest for a desk without an image: enough for the checks.
+fn desk_manifest(release: &Release, role: Role) -> Result<Manifest, Failure> {
+    // A release that takes its version from the operator's wheel: the series' first.
+    let version = release
+        .version
+        .as_ref()
+        .map_or_else(|| format!("{}.0.dev0", release.series), ToString::to_string);
+    let daemons: Vec<&str> = release
+        .daemons
+        .iter()
+        .map(|daemon| daemon.unit.as_str())
+        .collect();
+    let manifest = serde_json::json!({
+        "schema": sf_contract::manifest::SCHEMA,
+        "image_id": "desk",
+        "image_version": "0",
+        "profile": "desk",
+        "profile_digest": "",
+        "role": role,
+        "debug": false,
+        "release": release.name,
+        "shakenfist_version": version,
+        "series": release.series,
+        "predecessor": release.predecessor,
+        "schema_versions": {},
+        "daemons": daemons,
+        "ports": [],
+        "required_metadata": [],
+        "tools": {},
+        "source_commit": null,
+    });
+    Manifest::parse(&manifest.to_string()).map_err(|error| {
+        Failure::new(&codes::INTERNAL, "a manifest could not be made up").cause(&error)
+    })
+}

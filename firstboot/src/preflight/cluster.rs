@@ -1,0 +1,140 @@
+//! Checks against the cluster's database. They read; the rehearsal writes and
+//! rolls back.
+
+use sf_contract::role::Role;
+
+use super::{Context, Found};
+use crate::bootstrap;
+use crate::codes;
+use crate::database;
+use crate::engine;
+use crate::failure::Failure;
+use crate::gate::{self, Decision, How};
+
+/// Connects, waiting as long as it may, and asks the server about itself.
+pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let connector = context.node.connector();
+    // What the operator has to correct first will not be corrected by waiting.
+    let connected = if context.hopeless {
+        connector.connect().await
+    } else {
+        connector
+            .connect_until(context.deadline, &mut *context.tell)
+            .await
+    };
+    let mut session = match connected {
+        Ok(session) => session,
+        Err(failure) => {
+            return Ok(Found::Failed {
+                findings: vec![failure],
+            });
+        }
+    };
+    let role = if engine::bootstraps(context.node) {
+        context.node.image.role()
+    } else {
+        waiting_role(context)
+    };
+    let need = database::preflight::Need {
+        role,
+        schema: &context.node.image.release.schema,
+    };
+    let found = database::preflight::run(&mut session, &need).await;
+    let server = session.server().to_owned();
+    context.session = Some(session);
+    let found = found?;
+    if found.findings.is_empty() {
+        Ok(Found::noted(format!(
+            "{server} is {}",
+            found.server_version
+        )))
+    } else {
+        Ok(Found::Failed {
+            findings: found.findings,
+        })
+    }
+}
+
+/// A role that bootstraps but has been told not to needs the grants of one
+/// that does not.
+fn waiting_role(context: &Context<'_>) -> Role {
+    let role = context.node.image.role();
+    if role.bootstraps() {
+        Role::Hypervisor
+    } else {
+        role
+    }
+}
+
+/// What the bootstrap would do, in one transaction that is rolled back.
+pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failure> {
+    if !context.rehearse {
+        return Ok(Found::skipped("the run does it next"));
+    }
+    if !engine::bootstraps(context.node) {
+        return Ok(Found::skipped(
+            "this node does not bootstrap: it waits for the cluster",
+        ));
+    }
+    if context.hopeless {
+        return Ok(Found::skipped("other findings come first"));
+    }
+    let Ok(plan) = context.node.plan() else {
+        return Ok(Found::skipped("other findings come first"));
+    };
+    let Some(session) = &mut context.session else {
+        return Ok(Found::skipped("the database cannot be reached"));
+    };
+    let schema = &context.node.image.release.schema;
+    let report = match bootstrap::rehearse(session, schema, &plan, &context.node.author()).await {
+        Ok(report) => report,
+        Err(findings) => return Ok(Found::Failed { findings }),
+    };
+    let done: Vec<String> = report
+        .operations
+        .iter()
+        .map(|done| format!("{} would be {}", done.name, engine::outcome(done.outcome)))
+        .collect();
+    Ok(Found::noted(done.join(", ")))
+}
+
+/// What the gate would say now.
+pub(super) async fn versions(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let node = context.node;
+    let Some(session) = &mut context.session else {
+        return Ok(Found::skipped("the database cannot be reached"));
+    };
+    let facts = match gate::facts(session).await {
+        Ok(facts) => facts,
+        // Before the bootstrap there are no tables to read.
+        Err(failure) if failure.code.id == codes::DB_SCHEMA_MISSING.id => {
+            return Ok(Found::noted("the cluster has no recorded version yet"));
+        }
+        Err(failure) => return Err(failure),
+    };
+    match gate::decide(&node.gate_image(), &node.metadata().node.name, &facts) {
+        Decision::Proceed(how) => Ok(Found::noted(way_in(how, &node.gate_image()))),
+        // The run waits for it, or makes it.
+        Decision::Wait(failure) => Ok(Found::noted(failure.what)),
+        Decision::Refuse(failure) => Ok(Found::Failed {
+            findings: vec![*failure],
+        }),
+    }
+}
+
+fn way_in(how: How, image: &gate::Image) -> String {
+    let series = image.series;
+    match how {
+        How::Join { .. } => format!("the cluster runs series {series}; this node joins it"),
+        How::Introduce { retire: None, .. } => {
+            format!("series {series} may run here, and would be new in the cluster")
+        }
+        How::Introduce {
+            retire: Some(old), ..
+        } => {
+            format!(
+                "series {series} may run here; it takes the place of {old}, which no node runs any more"
+            )
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Checks, as a registry: all run, all are reported, none changes anything.
+//! The outer error of a check says that it could not be made, its findings say
+//! what is wrong. A new check is a line in [`CHECKS`].
+
+mod cluster;
+mod machine;
+mod settings;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Instant;
+
+use sf_contract::failure::Kind;
+
+use crate::database::Session;
+use crate::engine::node::Node;
+use crate::failure::Failure;
+use crate::paths::Paths;
+
+/// What a check may look at.
+pub struct Context<'c> {
+    /// The machine.
+    pub paths: &'c Paths,
+    /// Its image and metadata.
+    pub node: &'c Node,
+    /// Until when a check may wait for what may only be late.
+    pub deadline: Instant,
+    /// Is this the node itself, and not somebody's desk?
+    pub on_node: bool,
+    /// Has an earlier check found what no waiting mends? Then nobody waits.
+    pub hopeless: bool,
+    /// For `check`: also rehearse what the run would do in the database.
+    pub rehearse: bool,
+    /// The connection, once the database check has made it.
+    pub session: Option<Session>,
+    /// Told what is waited for.
+    pub tell: &'c mut dyn FnMut(&str),
+}
+
+impl std::fmt::Debug for Context<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Context")
+            .field("on_node", &self.on_node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a check found.
+#[derive(Clone, Debug, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "outcome")]
+pub enum Found {
+    /// All is well.
+    Passed {
+        /// What there is to know besides.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
+    },
+    /// Not looked at, and why.
+    Skipped {
+        /// Why.
+        note: String,
+    },
+    /// What is wrong.
+    Failed {
+        /// One for each mistake.
+        findings: Vec<Failure>,
+    },
+    /// The check itself could not be made.
+    Impossible {
+        /// Why not; boxed up with the same shape as `Failed`.
+        findings: Vec<Failure>,
+    },
+}
+
+impl Found {
+    fn passed() -> Self {
+        Self::Passed { note: None }
+    }
+
+    fn noted(note: impl Into<String>) -> Self {
+        Self::Passed {
+            note: Some(note.into()),
+        }
+    }
+
+    fn skipped(note: impl Into<String>) -> Self {
+        Self::Skipped { note: note.into() }
+    }
+
+    fn judged(findings: Vec<Failure>) -> Self {
+        if findings.is_empty() {
+            Self::passed()
+        } else {
+            Self::Failed { findings }
+        }
+    }
+
+    /// What is wrong, if anything.
+    pub fn findings(&self) -> &[Failure] {
+        match self {
+            Self::Failed { findings } | Self::Impossible { findings } => findings,
+            Self::Passed { .. } | Self::Skipped { .. } => &[],
+        }
+    }
+}
+
+/// Does a finding stop the node?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Yes.
+    Blocks,
+    /// No, but somebody should know.
+    Warns,
+}
+
+/// What a check returns: a future over the context that it was given.
+type Running<'r> = Pin<Box<dyn Future<Output = Result<Found, Failure>> + 'r>>;
+
+/// One check.
+#[derive(Debug)]
+pub struct Check {
+    /// Name for people and for `--json`.
+    pub id: &'static str,
+    /// Does it stop the node?
+    pub severity: Severity,
+    /// What it looks at, one line.
+    pub about: &'static str,
+    run: for<'r> fn(&'r mut Context<'_>) -> Running<'r>,
+}
+
+/// All checks, cheap ones first: what they find makes waiting for the
+/// database pointless.
+pub static CHECKS: &[Check] = &[
+    Check {
+        id: "settings",
+        severity: Severity::Blocks,
+        about: "every setting that the release needs has a value that its file can hold",
+        run: |context| now(Ok(settings::render(context))),
+    },
+    Check {
+        id: "bootstrap-plan",
+        severity: Severity::Blocks,
+        about: "what is to be established in the cluster is acceptable",
+        run: |context| now(Ok(settings::plan(context))),
+    },
+    Check {
+        id: "disk-space",
+        severity: Severity::Blocks,
+        about: "there is room for state and logs",
+        run: |context| now(machine::disk_space(context)),
+    },
+    Check {
+        id: "addresses",
+        severity: Severity::Warns,
+        about: "the addresses and interfaces of the metadata are this node's",
+        run: |context| now(machine::addresses(context)),
+    },
+    Check {
+        id: "database",
+        severity: Severity::Blocks,
+        about: "the database resolves, answers, lets the user in, is MariaDB, new enough, set up right",
+        run: |context| Box::pin(cluster::database(context)),
+    },
+    Check {
+        id: "bootstrap",
+        severity: Severity::Blocks,
+        about: "what the bootstrap would do, rehearsed and rolled back",
+        run: |context| Box::pin(cluster::rehearsal(context)),
+    },
+    Check {
+        id: "versions",
+        severity: Severity::Blocks,
+        about: "this image's release may run beside the cluster's",
+        run: |context| Box::pin(cluster::versions(context)),
+    },
+];
+
+/// A check that waits for nothing.
+fn now<'r>(found: Result<Found, Failure>) -> Running<'r> {
+    Box::pin(std::future::ready(found))
+}
+
+/// The outcome of one check.
+#[derive(Debug, serde::Serialize)]
+pub struct Checked {
+    /// Which.
+    #[serde(rename = "id")]
+    pub id: &'static str,
+    /// Does it stop the node?
+    pub severity: Severity,
+    /// What it looks at.
+    pub about: &'static str,
+    /// What it found.
+    #[serde(flatten)]
+    pub found: Found,
+}
+
+/// Runs every check.
+pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
+    let mut all = Vec::new();
+    for check in CHECKS {
+        tracing::debug!(check = check.id, "checking");
+        let found = (check.run)(context)
+            .await
+            .unwrap_or_else(|failure| Found::Impossible {
+                findings: vec![failure],
+            });
+        let found = about_dsn(context.node, found);
+        let lasting = |failure: &Failure| failure.kind() != Kind::Transient;
+        context.hopeless |=
+            check.severity == Severity::Blocks && found.findings().iter().any(lasting);
+        for failure in found.findings() {
+            if check.severity == Severity::Warns {
+                tracing::warn!(
+                    check = check.id,
+                    code = failure.code.id,
+                    "{failure}; {}",
+                    failure.remedy_text()
+                );
+            }
+        }
+        let Check {
+            id,
+            severity,
+            about,
+            ..
+        } = check;
+        all.push(Checked {
+            id,
+            severity: *severity,
+            about,
+            found,
+        });
+    }
+    all
+}
+
+/// What stops the node.
+pub fn blocking(all: &[Checked]) -> Vec<Failure> {
+    let mut blocking: Vec<Failure> = Vec::new();
+    for failure in all
+        .iter()
+        .filter(|checked| checked.severity == Severity::Blocks)
+        .flat_map(|checked| checked.found.findings())
+    {
+        // Two checks that go on without the database would say it twice.
+        if !blocking
+            .iter()
+            .any(|known| known.code.id == failure.code.id && known.what == failure.what)
+        {
+            blocking.push(failure.clone());
+        }
+    }
+    blocking
+}
+
+/// The preflight of a run: all checks, or everything that stops the node.
+pub async fn all(
+    paths: &Paths,
+    node: &Node,
+    deadline: Instant,
+    tell: &mut dyn FnMut(&str),
+) -> Result<(), Vec<Failure>> {
+    let mut context = Context {
+        paths,
+        node,
+        deadline,
+        on_node: true,
+        hopeless: false,
+        rehearse: false,
+        session: None,
+        tell,
+    };
+    let checked = run(&mut context).await;
+    if let Some(session) = context.session.take() {
+        session.close().await;
+    }
+    let blocking = blocking(&checked);
+    if blocking.is_empty() {
+        Ok(())
+    } else {
+        Err(blocking)
+    }
+}
+
+fn about_dsn(node: &Node, found: Found) -> Found {
+    let each = |findings: Vec<Failure>| {
+        findings
+            .into_iter()
+            .map(|failure| node.about_dsn(failure))
+            .collect()
+    };
+    match found {
+        Found::Failed { findings } => Found::Failed {
+            findings: each(findings),
+        },
+        Found::Impossible { findings } => Found::Impossible {
+            findings: each(findings),
+        },
+        other => other,
+    }
+}

@@ -1,0 +1,292 @@
+//! Asks the daemons whether they serve, over HTTP on the loopback address, as
+//! the release descriptor says. The request is nine words long, so it is
+//! written by hand.
+
+use std::time::{Duration, Instant};
+
+use sf_contract::release::{Daemon, Probe};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::codes;
+use crate::failure::Failure;
+use crate::image::Image;
+use crate::paths::Paths;
+use crate::units;
+
+/// For one attempt.
+const ATTEMPT: Duration = Duration::from_secs(5);
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Lines of a silent daemon's journal that go on the card.
+const LINES: usize = 5;
+
+/// Waits until every daemon that has a probe answers as it should. Returns
+/// the names of all daemons; a daemon without a probe counts as it starts.
+pub async fn wait(
+    paths: &Paths,
+    image: &Image,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Vec<String>, Vec<Failure>> {
+    let began = Instant::now();
+    let mut failures = Vec::new();
+    for daemon in image.daemons() {
+        let Some(probe) = &daemon.readiness else {
+            continue;
+        };
+        // From the start of all of them: what waited for another has waited already.
+        let deadline = began + Duration::from_secs(probe.within_seconds);
+        loop {
+            let reason = match ask(probe).await {
+                Ok(status) if status == probe.status => {
+                    tracing::info!(
+                        daemon = daemon.unit,
+                        seconds = began.elapsed().as_secs(),
+                        "answers"
+                    );
+                    break;
+                }
+                Ok(status) => format!("answers {status}, which should be {}", probe.status),
+                Err(error) => error,
+            };
+            if Instant::now() >= deadline {
+                failures.push(silent(paths, daemon, probe, &reason));
+                break;
+            }
+            tell(&format!(
+                "waiting for {} on port {}: {reason}",
+                daemon.unit, probe.port
+            ));
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    if failures.is_empty() {
+        Ok(image.manifest.daemons.clone())
+    } else {
+        Err(failures)
+    }
+}
+
+fn silent(paths: &Paths, daemon: &Daemon, probe: &Probe, reason: &str) -> Failure {
+    let unit = format!("{}.service", daemon.unit);
+    let state = units::state(paths, &unit).unwrap_or_else(|| "unknown".into());
+    let mut failure = Failure::new(
+        &codes::DAEMON_NOT_READY,
+        format!(
+            "{} does not answer within {} s: {reason}",
+            daemon.unit, probe.within_seconds
+        ),
+    )
+    .value(format!(
+        "GET http://127.0.0.1:{}{}; the unit is {state}",
+        probe.port, probe.path
+    ))
+    .source("release descriptor")
+    .next_command(format!("journalctl -b -u {unit}"));
+    // More than are shown: the gate's own lines are among them.
+    let tail = units::journal_tail(paths, &unit, 4 * LINES);
+    let tail: Vec<String> = tail.iter().filter_map(|line| shown(line)).collect();
+    let tail = &tail[tail.len().saturating_sub(LINES)..];
+    if !tail.is_empty() {
+        failure.causes.push(format!(
+            "the last lines of its journal:\n{}",
+            tail.join("\n")
+        ));
+    }
+    failure
+}
+
+/// A line of a daemon's log as the card shows it; `None` for what the gate
+/// said in the daemon's name. A line that may carry a secret is left out: the
+/// daemons are not ours, and one is known to print its whole configuration.
+fn shown(line: &str) -> Option<String> {
+    let object = serde_json::from_str::<serde_json::Value>(line).ok();
+    let field = |key| object.as_ref().and_then(|object| object.get(key)?.as_str());
+    if field("program") == Some(env!("CARGO_PKG_NAME")) {
+        return None;
+    }
+    let text = field("message").unwrap_or(line);
+    let upper = line.to_ascii_uppercase();
+    let suspicious = [
+        "SECRET",
+        "PASSWORD",
+        "PASSPHRASE",
+        "TOKEN",
+        "AUTH_HEADER",
+        "_SEED",
+        "_KEY",
+    ];
+    if suspicious.iter().any(|word| upper.contains(word)) {
+        return Some("(a line that may hold a secret is left out)".into());
+    }
+    Some(text.chars().take(200).collect())
+}
+
+/// One request; the status of the answer.
+async fn ask(probe: &Probe) -> Result<u16, String> {
+    match tokio::time::timeout(ATTEMPT, exchange(probe)).await {
+        Ok(Ok(head)) => status_of(&head).ok_or_else(|| "what answers does not speak HTTP".into()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {} s", ATTEMPT.as_secs())),
+    }
+}
+
+async fn exchange(probe: &Probe) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", probe.port)).await?;
+    let request = format!(
+        "GET {} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: sf-firstboot\r\nConnection: close\r\n\r\n",
+        probe.path
+    );
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = vec![0; 64];
+    let mut read = 0;
+    while read < head.len() && !head[..read].contains(&b'\n') {
+        let count = stream.read(&mut head[read..]).await?;
+        if count == 0 {
+            break;
+        }
+        read += count;
+    }
+    head.truncate(read);
+    Ok(head)
+}
+
+/// `HTTP/1.1 401 UNAUTHORIZED` is 401.
+fn status_of(head: &[u8]) -> Option<u16> {
+    let line = std::str::from_utf8(head.split(|byte| *byte == b'\n').next()?).ok()?;
+    let mut words = line.split_whitespace();
+    words
+        .next()?
+        .starts_with("HTTP/")
+        .then(|| words.next()?.parse().ok())
+        .flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+    use sf_contract::role::Role;
+    use tokio::net::TcpListener;
+
+    #[test]
+    fn status_lines_are_read() {
+        for (head, status) in [
+            (&b"HTTP/1.1 401 UNAUTHORIZED\r\nX"[..], Some(401)),
+            (b"HTTP/1.0 200", Some(200)),
+            (b"SSH-2.0-OpenSSH", None),
+            (b"", None),
+            (b"HTTP/1.1 abc\n", None),
+        ] {
+            assert_eq!(status_of(head), status);
+        }
+    }
+
+    #[test]
+    fn a_daemons_last_words_are_made_fit_for_a_card() {
+        for (line, wanted) in [
+            ("Address in use", Some("Address in use")),
+            (
+                r#"{"program":"sf-api","message":"Address in use"}"#,
+                Some("Address in use"),
+            ),
+            (r#"{"program":"sf-firstboot","message":"may start"}"#, None),
+            (
+                "config auth_secret_seed=hunter2",
+                Some("(a line that may hold a secret is left out)"),
+            ),
+        ] {
+            assert_eq!(shown(line).as_deref(), wanted, "{line}");
+        }
+    }
+
+    /// Answers with each line in turn, and then with the last one for ever.
+    async fn server(answers: Vec<&'static str>) -> u16 {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let mut answers = answers.into_iter().peekable();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut buffer = [0; 512];
+                let count = stream.read(&mut buffer).await.unwrap();
+                assert!(buffer[..count].starts_with(b"GET /livez HTTP/1.0\r\n"));
+                let answer = if answers.len() > 1 {
+                    answers.next()
+                } else {
+                    answers.peek().copied()
+                };
+                stream.write_all(answer.unwrap().as_bytes()).await.unwrap();
+            }
+        });
+        port
+    }
+
+    fn image(port: u16, seconds: u64) -> Image {
+        let mut image = testing::image(Role::Hypervisor);
+        for daemon in &mut image.release.daemons {
+            daemon.readiness = (daemon.unit == "sf-api").then(|| Probe {
+                port,
+                path: "/livez".into(),
+                status: 200,
+                within_seconds: seconds,
+            });
+        }
+        image
+    }
+
+    #[tokio::test]
+    async fn a_daemon_that_comes_late_is_waited_for() {
+        let port = server(vec!["HTTP/1.1 503 X\r\n\r\n", "HTTP/1.1 200 OK\r\n\r\n"]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let mut told = Vec::new();
+        let result = wait(&Paths::under(dir.path()), &image(port, 20), &mut |text| {
+            told.push(text.to_owned());
+        })
+        .await;
+        assert_eq!(result.unwrap(), ["sf-database", "sf-api"]);
+        assert_eq!(
+            told,
+            [format!(
+                "waiting for sf-api on port {port}: answers 503, which should be 200"
+            )]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_silent_daemon_is_named_with_its_last_words() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        testing::executable(
+            &paths.at("/usr/bin/systemctl"),
+            "#!/bin/sh\nprintf 'ActiveState=activating\\nSubState=auto-restart\\nNRestarts=3\\n'\n",
+        );
+        testing::executable(
+            &paths.at("/usr/bin/journalctl"),
+            "#!/bin/sh\necho 'no etcd'\necho seed AUTH_SECRET_SEED=hunter2\n",
+        );
+        // A port that was free a moment ago.
+        let port = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let failures = wait(&paths, &image(port, 0), &mut |_| {})
+            .await
+            .unwrap_err();
+        let shown = crate::card::Card::new(failures).render("x");
+        for part in [
+            "sf-api does not answer within 0 s",
+            "activating",
+            "restarted 3 times",
+            "no etcd",
+            "journalctl -b -u sf-api.service",
+        ] {
+            assert!(shown.contains(part), "{part} not in\n{shown}");
+        }
+        assert!(!shown.contains("hunter2"));
+    }
+}

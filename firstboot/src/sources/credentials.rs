@@ -1,0 +1,152 @@
+//! Metadata in systemd credentials: `sf.metadata` is a whole document, and
+//! `sf.<dotted.path>` is one field.
+
+use std::io;
+use std::path::Path;
+
+use sf_contract::metadata::{Fragment, Layer, Origin, Reference, fields, nearest_field};
+
+use super::read::{self, Files};
+use super::{Found, Looked, Places, files};
+use crate::codes;
+use crate::failure::Failure;
+
+const DOCUMENT: &str = "sf.metadata";
+const PREFIX: &str = "sf.";
+
+pub(super) fn document(places: &Places) -> Vec<Looked> {
+    let place = format!("credential {DOCUMENT}");
+    let found = match &places.credentials {
+        None => Found::NotHere(no_credentials()),
+        Some(folder) => match read::text(&folder.join(DOCUMENT), &place, Files::Regular) {
+            Ok(None) => Found::NotHere("no such credential".into()),
+            Ok(Some(read)) => Found::Here(Fragment::read(
+                Origin::new(Layer::Credential, 0, place.as_str()),
+                read.text.expose(),
+            )),
+            Err(failure) => Found::Broken(failure),
+        },
+    };
+    vec![Looked::new(Layer::Credential, place, found)]
+}
+
+pub(super) fn fields(places: &Places) -> Vec<Looked> {
+    let all = "credentials sf.<field>";
+    let Some(folder) = &places.credentials else {
+        return vec![Looked::new(
+            Layer::FieldCredential,
+            all,
+            Found::NotHere(no_credentials()),
+        )];
+    };
+    let names = match ours(folder) {
+        Ok(names) => names,
+        Err(error) => {
+            let shown = folder.display().to_string();
+            let failure = read::unreadable(&shown, &error);
+            return vec![Looked::new(
+                Layer::FieldCredential,
+                all,
+                Found::Broken(failure),
+            )];
+        }
+    };
+    let looked: Vec<Looked> = names
+        .iter()
+        .filter(|name| fields::find(&name[PREFIX.len()..]).is_some())
+        .map(|name| field(folder, name))
+        .collect();
+    if looked.is_empty() {
+        let none = Found::NotHere("no such credential".into());
+        return vec![Looked::new(Layer::FieldCredential, all, none)];
+    }
+    looked
+}
+
+fn field(folder: &Path, name: &str) -> Looked {
+    let place = format!("credential {name}");
+    let found = match read::text(&folder.join(name), &place, Files::Regular) {
+        // It was in the list: it went away in between.
+        Ok(None) => Found::NotHere("no such credential".into()),
+        Err(failure) => Found::Broken(failure),
+        Ok(Some(read)) => Found::Here(Fragment::single(
+            Origin::new(Layer::FieldCredential, 0, place.as_str()),
+            &name[PREFIX.len()..],
+            read.text.expose(),
+        )),
+    };
+    Looked::new(Layer::FieldCredential, place, found)
+}
+
+/// Credentials that start like ours but are neither a field nor referred to: a
+/// mistyped field is broken, anything else is worth a warning.
+pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Failure>) {
+    let mut broken = Vec::new();
+    let mut warnings = Vec::new();
+    let names = places.credentials.as_deref().map(ours);
+    // A folder that cannot be listed has been reported.
+    let Some(Ok(names)) = names else {
+        return (broken, warnings);
+    };
+    let referred = |name: &str| {
+        looked.iter().any(|place| match &place.found {
+            Found::Here(fragment) => fragment.references().any(
+                |reference| matches!(reference, Reference::Credential(other) if other == name),
+            ),
+            _ => false,
+        })
+    };
+    for name in names {
+        let path = &name[PREFIX.len()..];
+        if fields::find(path).is_some() || referred(&name) {
+            continue;
+        }
+        let place = format!("credential {name}");
+        let what =
+            format!("the credential {name} is neither a metadata field nor referred to by one");
+        match nearest_field(path) {
+            Some(near) => {
+                let failure = Failure::new(&codes::META_UNKNOWN_KEY, what)
+                    .source(place.as_str())
+                    .remedy(format!("did you mean {PREFIX}{near}?"));
+                broken.push(Looked::new(
+                    Layer::FieldCredential,
+                    place,
+                    Found::Broken(Box::new(failure)),
+                ));
+            }
+            None => warnings.push(
+                Failure::new(&codes::META_UNLIKELY, what)
+                    .source(place.as_str())
+                    .remedy(
+                        "remove it, or correct its name; `sf-firstboot explain` lists the fields",
+                    ),
+            ),
+        }
+    }
+    (broken, warnings)
+}
+
+/// Names of the credentials that start with `sf.`, less the document.
+fn ours(folder: &Path) -> io::Result<Vec<String>> {
+    Ok(all(folder)?
+        .into_iter()
+        .filter(|name| name.starts_with(PREFIX) && name != DOCUMENT)
+        .collect())
+}
+
+/// Names of all credentials; a folder that is not there has none.
+pub(super) fn all(folder: &Path) -> io::Result<Vec<String>> {
+    match files::names(folder) {
+        Ok(names) => Ok(names
+            .into_iter()
+            .filter_map(|name| name.into_string().ok())
+            .collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn no_credentials() -> String {
+    "systemd gave this process no credentials ($CREDENTIALS_DIRECTORY is not set)".into()
+}

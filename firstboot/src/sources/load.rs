@@ -1,0 +1,172 @@
+//! From what was collected to validated metadata, or to failures: one for each
+//! mistake, with its code, its place and its remedy.
+
+use std::fmt::Write as _;
+
+use sf_contract::metadata::{
+    Class, Finding, Merged, NodeMetadata, Resolved, Target, check, example,
+};
+
+use super::{Collected, Looked, references};
+use crate::codes::{self, Code};
+use crate::failure::Failure;
+
+/// Validated metadata.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The metadata.
+    pub metadata: NodeMetadata,
+    /// What to tell without stopping.
+    pub warnings: Vec<Failure>,
+    resolved: Resolved,
+}
+
+impl Loaded {
+    /// A value that changes when the metadata does. `key` is any number of
+    /// random bytes (32 are good) that only root can read: without it, guesses
+    /// at secrets cannot be tried out against the digest.
+    pub fn digest(&self, key: &[u8]) -> String {
+        super::digest::digest(&self.resolved, key).unwrap_or_default()
+    }
+}
+
+/// Why there is no metadata to go on with.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    /// One for each mistake, most basic first; never empty.
+    pub failures: Vec<Failure>,
+    /// The mistakes as source frames, for a console; every value is masked.
+    pub frames: String,
+    /// What to tell besides.
+    pub warnings: Vec<Failure>,
+}
+
+impl Rejected {
+    /// All as one failure, for the card: the first one's code; with several,
+    /// the others are its causes.
+    pub fn summary(&self) -> Failure {
+        match self.failures.as_slice() {
+            [] => Failure::new(&codes::INTERNAL, "metadata was rejected for no reason"),
+            [only] => only.clone(),
+            [first, ..] => {
+                let mut summary = Failure::new(
+                    first.code,
+                    format!("{} mistakes in the node metadata", self.failures.len()),
+                )
+                .next_command("sf-firstboot check");
+                for failure in &self.failures {
+                    let place = failure.source.as_deref().unwrap_or("node metadata");
+                    let mut line = format!("{place}: {}", failure.what);
+                    if failure.remedy.is_some() {
+                        let _ = write!(line, " ({})", failure.remedy_text());
+                    }
+                    summary.causes.push(line);
+                }
+                summary.remedy("Correct them all; each line says where it is and what to write.")
+            }
+        }
+    }
+}
+
+impl Collected {
+    /// Follows references, validates everything against role and release.
+    pub fn load(&self, target: Target<'_>) -> Result<Loaded, Box<Rejected>> {
+        if self.is_empty() {
+            return Err(Box::new(Rejected {
+                failures: vec![missing(&self.looked, target)],
+                frames: String::new(),
+                warnings: self.warnings.clone(),
+            }));
+        }
+        let mut warnings = self.warnings.clone();
+        let resolved = self.merged.resolve(|field, reference| {
+            references::follow(&self.places, field, reference, &mut warnings)
+        });
+        let checked = check(&self.merged, &resolved, target);
+        warnings.extend(
+            checked
+                .warnings
+                .iter()
+                .map(|finding| failure(&self.merged, finding)),
+        );
+        let mut failures = self.broken.clone();
+        // A source that could not be read at all may hold what is missing.
+        let problems: Vec<&Finding> = checked
+            .problems
+            .iter()
+            .filter(|finding| self.broken.is_empty() || finding.class != Class::Missing)
+            .collect();
+        failures.extend(
+            problems
+                .iter()
+                .map(|finding| failure(&self.merged, finding)),
+        );
+        match checked.metadata {
+            Some(metadata) if failures.is_empty() => Ok(Loaded {
+                metadata,
+                warnings,
+                resolved,
+            }),
+            _ => Err(Box::new(Rejected {
+                frames: frames(&self.merged, &problems),
+                failures,
+                warnings,
+            })),
+        }
+    }
+}
+
+fn code(class: Class) -> &'static Code {
+    match class {
+        Class::Syntax => &codes::META_SYNTAX,
+        Class::Schema => &codes::META_SCHEMA,
+        Class::UnknownKey => &codes::META_UNKNOWN_KEY,
+        Class::Value => &codes::META_INVALID,
+        Class::Reference => &codes::META_REFERENCE,
+        Class::Missing => &codes::META_REQUIRED,
+        Class::Unlikely => &codes::META_UNLIKELY,
+    }
+}
+
+fn failure(merged: &Merged, finding: &Finding) -> Failure {
+    let problem = &finding.problem;
+    let what = if problem.field.is_empty() {
+        problem.message.clone()
+    } else {
+        format!("{}: {}", problem.field, problem.message)
+    };
+    let mut failure = Failure::new(code(finding.class), what).source(merged.place_of(problem));
+    if let Some(hint) = &problem.hint {
+        failure = failure.remedy(hint.as_str());
+    }
+    if finding.class == Class::Value && !problem.field.is_empty() {
+        failure = failure.next_command(format!("sf-firstboot explain {}", problem.field));
+    }
+    failure
+}
+
+fn frames(merged: &Merged, problems: &[&Finding]) -> String {
+    let frames: Vec<String> = problems
+        .iter()
+        .map(|finding| merged.frame(&finding.problem))
+        .collect();
+    frames.join("\n\n")
+}
+
+fn missing(looked: &[Looked], target: Target<'_>) -> Failure {
+    let mut failure = Failure::new(
+        &codes::META_MISSING,
+        format!("no metadata was found for this node of role {}", target.role),
+    )
+    .remedy(format!(
+        "Give it the credential sf.metadata, or write {}, mode 0600; the shortest that works:\n\n{}",
+        super::FILE,
+        example::shortest(target.release, target.role)
+    ))
+    .next_command("sf-firstboot check");
+    failure.causes = looked
+        .iter()
+        .map(|place| format!("looked at {place}"))
+        .collect();
+    failure
+}

@@ -1,0 +1,210 @@
+//! Where metadata is looked for. Each source says "not here", "here" or "here
+//! but broken", and broken stops the agent: nothing is guessed. Precedence is
+//! [`Layer`]'s; [`SOURCES`] has one line for each layer, so a new source is a
+//! line there and one in `Layer`.
+
+mod credentials;
+mod digest;
+mod files;
+mod load;
+mod read;
+mod references;
+
+use std::path::{Path, PathBuf};
+
+use sf_contract::metadata::{Fragment, Layer, Merged, merge};
+
+use crate::failure::Failure;
+
+pub use load::{Loaded, Rejected};
+
+/// Where a node keeps its metadata.
+pub const FILE: &str = "/etc/sf/metadata.toml";
+/// Where parts of it can stand.
+pub const DROP_INS: &str = "/etc/sf/metadata.d";
+
+/// The places to look at.
+#[derive(Clone, Debug)]
+pub struct Places {
+    root: PathBuf,
+    credentials: Option<PathBuf>,
+    command_line: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Those of this machine; credentials are where systemd says.
+    pub fn system() -> Self {
+        Self {
+            root: PathBuf::from("/"),
+            credentials: std::env::var_os("CREDENTIALS_DIRECTORY")
+                .filter(|folder| !folder.is_empty())
+                .map(PathBuf::from),
+            command_line: Vec::new(),
+        }
+    }
+
+    /// Those of a tree that stands for a machine, without credentials.
+    pub fn under(root: impl Into<PathBuf>) -> Self {
+        Self {
+            root: root.into(),
+            credentials: None,
+            command_line: Vec::new(),
+        }
+    }
+
+    /// Credentials from this folder.
+    #[must_use]
+    pub fn credentials(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.credentials = Some(folder.into());
+        self
+    }
+
+    /// Files named with `--metadata`; they are not under the root.
+    #[must_use]
+    pub fn command_line(mut self, files: Vec<PathBuf>) -> Self {
+        self.command_line = files;
+        self
+    }
+
+    /// A path of the node under the root.
+    fn at(&self, absolute: &str) -> PathBuf {
+        self.root.join(absolute.trim_start_matches('/'))
+    }
+}
+
+/// What was found at one place.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// Nothing, and why that is so: `no such file`.
+    NotHere(String),
+    /// Metadata, perhaps with mistakes in it.
+    Here(Fragment),
+    /// Something that cannot be read.
+    Broken(Box<Failure>),
+}
+
+/// One place that was looked at.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// Class of the source.
+    pub layer: Layer,
+    /// The place, as people know it.
+    pub place: String,
+    /// What was there.
+    pub found: Found,
+    /// Can every user of the machine read it?
+    exposed: bool,
+}
+
+impl Looked {
+    fn new(layer: Layer, place: impl Into<String>, found: Found) -> Self {
+        Self {
+            layer,
+            place: place.into(),
+            found,
+            exposed: false,
+        }
+    }
+}
+
+/// One line for a list of places: `/etc/sf/metadata.toml: no such file`.
+impl std::fmt::Display for Looked {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let found = match &self.found {
+            Found::NotHere(why) => why.as_str(),
+            Found::Here(fragment) if fragment.problems.is_empty() => "found",
+            Found::Here(_) => "found, with mistakes",
+            Found::Broken(_) => "found, but it cannot be read",
+        };
+        write!(formatter, "{}: {found}", self.place)
+    }
+}
+
+/// What looks at the places of one layer, in the order in which later wins.
+type Look = fn(&Places) -> Vec<Looked>;
+
+/// Every layer with what looks for it, in the order of precedence.
+const SOURCES: [(Layer, Look); 5] = [
+    (Layer::CommandLine, files::command_line),
+    (Layer::FieldCredential, credentials::fields),
+    (Layer::Credential, credentials::document),
+    (Layer::DropIn, files::drop_ins),
+    (Layer::File, files::file),
+];
+
+/// All metadata that there is, merged but not yet validated.
+#[derive(Clone, Debug)]
+pub struct Collected {
+    /// The merge of everything that could be read.
+    pub merged: Merged,
+    /// Every place looked at, in falling precedence.
+    pub looked: Vec<Looked>,
+    /// Places that are there but cannot be read. Each stops the agent.
+    pub broken: Vec<Failure>,
+    /// What to tell without stopping.
+    pub warnings: Vec<Failure>,
+    places: Places,
+}
+
+/// Looks everywhere. Never fails: what is wrong is in the result, so that
+/// `explain` can still show the rest.
+pub fn collect(places: &Places) -> Collected {
+    let mut looked: Vec<Looked> = SOURCES.iter().flat_map(|(_, look)| look(places)).collect();
+    let (stray, mut warnings) = credentials::strays(places, &looked);
+    looked.extend(stray);
+    let mut broken = Vec::new();
+    let mut fragments = Vec::new();
+    for place in &looked {
+        match &place.found {
+            Found::NotHere(_) => {}
+            Found::Broken(failure) => broken.push((**failure).clone()),
+            Found::Here(fragment) => {
+                if place.exposed && fragment.has_inline_secret() {
+                    warnings.push(read::exposed(&place.place, "it holds secrets"));
+                }
+                fragments.push(fragment.clone());
+            }
+        }
+    }
+    Collected {
+        merged: merge(fragments),
+        looked,
+        broken,
+        warnings,
+        places: places.clone(),
+    }
+}
+
+impl Collected {
+    /// Is there no metadata at all, not even a broken one?
+    pub fn is_empty(&self) -> bool {
+        self.looked
+            .iter()
+            .all(|place| matches!(place.found, Found::NotHere(_)))
+    }
+
+    /// What `sf-firstboot explain [FIELD]` shows.
+    pub fn explain(
+        &self,
+        field: Option<&str>,
+    ) -> Result<Vec<sf_contract::metadata::explain::Explained>, Failure> {
+        sf_contract::metadata::explain::explain(&self.merged, field).map_err(|error| {
+            let remedy = match error.near {
+                Some(near) => format!("did you mean `sf-firstboot explain {near}`?"),
+                None => "`sf-firstboot explain` lists all fields".to_owned(),
+            };
+            Failure::new(&crate::codes::USAGE, error.to_string()).remedy(remedy)
+        })
+    }
+}
+
+/// The path as the node knows it.
+fn shown(places: &Places, path: &Path) -> String {
+    match path.strip_prefix(&places.root) {
+        Ok(rest) if places.root != Path::new("/") => format!("/{}", rest.display()),
+        _ => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

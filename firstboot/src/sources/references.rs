@@ -1,0 +1,132 @@
+//! Follows the references of secrets to credentials and files.
+
+use std::path::Path;
+
+use sf_contract::metadata::{Reference, Unresolved, fields};
+use sf_contract::secret::Secret;
+
+use super::read::{self, Files};
+use super::{Places, credentials};
+use crate::failure::Failure;
+
+/// The text that `reference` leads to, less one closing line break. Pushes a
+/// warning when every user can read it.
+pub(super) fn follow(
+    places: &Places,
+    field: &str,
+    reference: &Reference,
+    warnings: &mut Vec<Failure>,
+) -> Result<Secret, Unresolved> {
+    match reference {
+        Reference::Credential(name) => credential(places, name),
+        Reference::File(path) => file(places, field, path, warnings),
+    }
+}
+
+fn credential(places: &Places, name: &str) -> Result<Secret, Unresolved> {
+    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+        return Err(unresolved(
+            format!("{name:?} is not a credential's name"),
+            "a credential's name has no slash; for a path write { file = \"/path\" }".into(),
+        ));
+    }
+    let shown = format!("credential {name}");
+    let Some(folder) = &places.credentials else {
+        return Err(unresolved(
+            format!("refers to the {shown}, but systemd gave this process no credentials"),
+            "run it as the unit sf-firstboot.service, or write the secret itself or { file = \"/path\" } to try a file at your desk".into(),
+        ));
+    };
+    match read::text(&folder.join(name), &shown, Files::Regular) {
+        Ok(Some(read)) => text(&read.text, &shown),
+        Ok(None) => Err(unresolved(
+            format!(
+                "refers to the {shown}, which is not in {}",
+                folder.display()
+            ),
+            there_are(folder, name),
+        )),
+        Err(failure) => Err(from_failure(&failure)),
+    }
+}
+
+/// What credentials there are instead.
+fn there_are(folder: &Path, name: &str) -> String {
+    let give = format!(
+        "give the node a credential {name} (SMBIOS type 11, fw_cfg, ESP or kernel command line)"
+    );
+    match credentials::all(folder) {
+        Ok(names) if !names.is_empty() => {
+            let mut shown: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
+            if names.len() > shown.len() {
+                shown.push("…");
+            }
+            format!(
+                "{give}, or correct the name; there are: {}",
+                shown.join(", ")
+            )
+        }
+        Ok(_) => format!("{give}; there are none at all"),
+        Err(error) => format!("{give}; the folder cannot be listed: {error}"),
+    }
+}
+
+fn file(
+    places: &Places,
+    field: &str,
+    path: &str,
+    warnings: &mut Vec<Failure>,
+) -> Result<Secret, Unresolved> {
+    let shown = format!("file {path}");
+    if !path.starts_with('/') {
+        return Err(unresolved(
+            format!("refers to the {shown}, which is not an absolute path"),
+            "write the path from the root, such as { file = \"/run/keys/sf\" }".into(),
+        ));
+    }
+    match read::text(&places.at(path), path, Files::Regular) {
+        Ok(Some(read)) => {
+            if read.exposed && !is_public(field) {
+                warnings.push(read::exposed(path, &format!("{field} is in it")));
+            }
+            text(&read.text, &shown)
+        }
+        Ok(None) => Err(unresolved(
+            format!("refers to the {shown}, which does not exist on this machine"),
+            format!("put the secret there, readable for root alone: install -m 0600 SECRET {path}"),
+        )),
+        Err(failure) => Err(from_failure(&failure)),
+    }
+}
+
+/// Certificates may be read by everybody.
+fn is_public(field: &str) -> bool {
+    fields::find(field).is_some_and(|spec| spec.kind == fields::Kind::Pem)
+        && field.rsplit('.').next() != Some("key")
+}
+
+fn text(text: &Secret, shown: &str) -> Result<Secret, Unresolved> {
+    let text = text.expose();
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err(unresolved(
+            format!("refers to the {shown}, which is empty"),
+            "put the secret into it".into(),
+        ));
+    }
+    Ok(Secret::new(text))
+}
+
+fn from_failure(failure: &Failure) -> Unresolved {
+    let mut message = failure.what.clone();
+    for cause in &failure.causes {
+        message.push_str(": ");
+        message.push_str(cause);
+    }
+    unresolved(message, failure.remedy_text().to_owned())
+}
+
+fn unresolved(message: String, hint: String) -> Unresolved {
+    Unresolved { message, hint }
+}

@@ -1,0 +1,132 @@
+//! What the agent remembers: the done marker and the mark of a first boot
+//! under way, in /var/lib/sf-firstboot.
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::codes;
+use crate::failure::Failure;
+use crate::paths::Paths;
+use crate::write::{self, Access};
+
+/// What a finished run was for. A run for anything else runs in full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Key {
+    /// [`crate::identity::instance_id`].
+    pub instance: String,
+    /// Image id, `sf-hypervisor`.
+    pub image_id: String,
+    /// Image version.
+    pub image_version: String,
+    /// Digest of the merged metadata without its secrets.
+    pub metadata: String,
+}
+
+/// A mark with the time that it was set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// What it is about.
+    #[serde(flatten)]
+    pub key: Key,
+    /// When it was set, RFC 3339.
+    pub at: String,
+}
+
+/// What an earlier run left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nothing: the first run, or the first for this instance, image or metadata.
+    Nothing,
+    /// A run that began to write at this time, and did not end.
+    Interrupted(String),
+    /// A run for the same instance, image and metadata ended well.
+    Done,
+}
+
+const DONE: &str = "done.json";
+const BEGUN: &str = "begun.json";
+
+/// What earlier runs left for `key`. A mark that cannot be read counts as none:
+/// all operations are idempotent, so running in full is always right.
+pub fn before(paths: &Paths, key: &Key) -> Before {
+    let read = |name| -> Option<Mark> {
+        serde_json::from_str(&fs::read_to_string(paths.state(name)).ok()?).ok()
+    };
+    match (read(BEGUN), read(DONE)) {
+        (Some(begun), _) if begun.key.instance == key.instance => Before::Interrupted(begun.at),
+        (_, Some(done)) if done.key == *key => Before::Done,
+        _ => Before::Nothing,
+    }
+}
+
+/// Records that writing begins.
+pub fn begin(paths: &Paths, key: &Key) -> Result<(), Failure> {
+    set(paths, BEGUN, key)
+}
+
+/// Records that all is done: the last write of a run.
+pub fn finish(paths: &Paths, key: &Key) -> Result<(), Failure> {
+    set(paths, DONE, key)?;
+    write::remove(&paths.state(BEGUN))
+        .map(drop)
+        .map_err(|error| unwritable(&error))
+}
+
+fn set(paths: &Paths, name: &str, key: &Key) -> Result<(), Failure> {
+    let mark = Mark {
+        key: key.clone(),
+        at: crate::clock::now(),
+    };
+    let text = serde_json::to_vec_pretty(&mark).map_err(|error| {
+        Failure::new(&codes::INTERNAL, "a mark could not be written as JSON").cause(&error)
+    })?;
+    write::atomically(&paths.state(name), &text, Access::PRIVATE)
+        .map(drop)
+        .map_err(|error| unwritable(&error))
+}
+
+/// A write to the node's own disk that failed.
+pub fn unwritable(error: &std::io::Error) -> Failure {
+    let full = matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    );
+    let code = if full {
+        &codes::DISK_FULL
+    } else {
+        &codes::STATE_WRITE
+    };
+    Failure::new(code, "a file of this node could not be written").cause(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(instance: &str, image: &str, metadata: &str) -> Key {
+        Key {
+            instance: instance.into(),
+            image_id: "sf-x".into(),
+            image_version: image.into(),
+            metadata: metadata.into(),
+        }
+    }
+
+    #[test]
+    fn the_marker_holds_for_one_instance_image_and_metadata() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let ours = key("i", "1", "m");
+        assert_eq!(before(&paths, &ours), Before::Nothing);
+        begin(&paths, &ours).unwrap();
+        assert!(matches!(before(&paths, &ours), Before::Interrupted(_)));
+        assert_eq!(before(&paths, &key("clone", "1", "m")), Before::Nothing);
+        finish(&paths, &ours).unwrap();
+        assert_eq!(before(&paths, &ours), Before::Done);
+        for other in [key("j", "1", "m"), key("i", "2", "m"), key("i", "1", "n")] {
+            assert_eq!(before(&paths, &other), Before::Nothing, "{other:?}");
+        }
+        std::fs::write(paths.state(DONE), "{").unwrap();
+        assert_eq!(before(&paths, &ours), Before::Nothing);
+    }
+}

@@ -1,0 +1,142 @@
+//! Starts the daemons, and stops what this image no longer runs.
+
+use std::time::Duration;
+
+use fs_err as fs;
+use sf_command::Tool;
+
+use crate::codes;
+use crate::failure::Failure;
+use crate::gate::Clearance;
+use crate::image::Image;
+use crate::paths::Paths;
+use crate::state::unwritable;
+use crate::write;
+
+/// systemd answers at once, unless it is in trouble.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// What an operator or an earlier image may have enabled.
+const ENABLED: &str = "/etc/systemd/system/sf.target.wants";
+
+/// Queues `sf.target`. It cannot wait for it: the daemons are ordered after
+/// the unit that this process is. The clearance is what only the gate gives.
+pub fn start(paths: &Paths, image: &Image, _cleared: &Clearance) -> Result<(), Failure> {
+    leave(paths, image)?;
+    systemctl(paths, &["start", "--no-block", "sf.target"]).map_err(|error| {
+        Failure::new(&codes::UNITS_START, "systemd refused to start sf.target").cause(&error)
+    })
+}
+
+/// Stops daemons that this image's role does not have, and forgets that they
+/// were ever enabled.
+fn leave(paths: &Paths, image: &Image) -> Result<(), Failure> {
+    let wanted = |unit: &str| image.manifest.daemons.iter().any(|daemon| daemon == unit);
+    for entry in fs::read_dir(paths.at(ENABLED))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("sf-") && !wanted(name.trim_end_matches(".service")) {
+            write::remove(&entry.path()).map_err(|error| unwritable(&error))?;
+            tracing::info!(unit = %name, "no longer enabled: this image does not run it");
+        }
+    }
+    let strangers: Vec<String> = image
+        .release
+        .daemons
+        .iter()
+        .filter(|daemon| !wanted(&daemon.unit))
+        .map(|daemon| format!("{}.service", daemon.unit))
+        .collect();
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let mut arguments = vec!["stop", "--no-block"];
+    arguments.extend(strangers.iter().map(String::as_str));
+    if let Err(error) = systemctl(paths, &arguments) {
+        // Units that are not in this image cannot be stopped, and need not be.
+        tracing::debug!(cause = %error, "nothing to stop");
+    }
+    Ok(())
+}
+
+/// Asks systemd to bless the boot, where the boot loader counts this boot and
+/// an earlier failure of the agent has taken the request for it back.
+pub fn bless(paths: &Paths) {
+    let counted = ["generator.early", "generator", "generator.late"]
+        .iter()
+        .any(|folder| {
+            let link =
+                format!("/run/systemd/{folder}/basic.target.wants/systemd-bless-boot.service");
+            paths.at(&link).symlink_metadata().is_ok()
+        });
+    if counted
+        && let Err(error) = systemctl(
+            paths,
+            &["start", "--no-block", "systemd-bless-boot.service"],
+        )
+    {
+        tracing::warn!(cause = %error, "the boot could not be marked as good");
+    }
+}
+
+/// A unit's state as systemd shows it, `active (running)`; `None` when it cannot be asked.
+pub fn state(paths: &Paths, unit: &str) -> Option<String> {
+    let output = paths
+        .tool(Tool::Systemctl)
+        .args([
+            "show",
+            "--property=ActiveState,SubState,NRestarts",
+            "--",
+            unit,
+        ])
+        .timeout(Duration::from_secs(5))
+        .run()
+        .ok()?;
+    let text = output.text();
+    let value = |key: &str| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (active, sub, restarts) = (value("ActiveState"), value("SubState"), value("NRestarts"));
+    let restarted = match restarts.as_str() {
+        "" | "0" => String::new(),
+        count => format!(", restarted {count} times"),
+    };
+    (!active.is_empty()).then(|| format!("{active} ({sub}{restarted})"))
+}
+
+/// The last lines of a unit's journal of this boot.
+pub fn journal_tail(paths: &Paths, unit: &str, lines: usize) -> Vec<String> {
+    let count = lines.to_string();
+    let output = paths
+        .tool(Tool::Journalctl)
+        .args([
+            "--boot",
+            "--no-pager",
+            "--output=cat",
+            "--lines",
+            &count,
+            "--unit",
+            unit,
+        ])
+        .timeout(Duration::from_secs(5))
+        .run();
+    output
+        .map(|output| output.text().lines().map(str::to_owned).collect())
+        .unwrap_or_default()
+}
+
+fn systemctl(paths: &Paths, arguments: &[&str]) -> Result<(), sf_command::Failure> {
+    paths
+        .tool(Tool::Systemctl)
+        .args(arguments)
+        .timeout(LIMIT)
+        .run()
+        .map(drop)
+}
