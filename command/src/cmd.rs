@@ -79,7 +79,11 @@ impl Cmd {
     /// The same command (environment, folder, input, secrets, limit) with
     /// another program and no arguments: for wrapping it in `unshare` and such.
     pub fn replace(self, tool: Tool) -> Self {
-        Self { program: Program::Tool(tool), args: Vec::new(), ..self }
+        Self {
+            program: Program::Tool(tool),
+            args: Vec::new(),
+            ..self
+        }
     }
 
     /// Adds one argument.

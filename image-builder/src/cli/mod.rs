@@ -1,0 +1,172 @@
+//! The command line.
+//!
+//! Owns: arguments, what goes to which stream, exit codes. Standard output is
+//! data, standard error is narration. Refuses: logic; each subcommand calls the
+//! library.
+//!
+//! Exit codes (sysexits): 0 done; 64 wrong usage, an unknown profile or
+//! release; 69 this machine, its network or disk; 70 a defect of sf-image; 77 a
+//! finding of the hygiene gate; 78 profiles or releases are wrong, or name a
+//! package that does not exist. `boot-test` has its own: 1 the scenario failed,
+//! 2 it is wrong.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use sf_contract::failure::Kind;
+
+use crate::check::Checked;
+use crate::checkout::Checkout;
+use crate::error::Report;
+
+mod boot_test;
+mod build;
+mod check;
+mod list;
+mod render;
+
+/// Builds immutable, bootable images of Shaken Fist nodes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sf-image",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+#[command(
+    after_help = "Exit codes: 0 done; 64 wrong usage; 69 this machine, network or disk; 70 a defect; \
+    77 something is in the image that must not be; 78 profiles or releases are wrong."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Build(build::Args),
+    Check(check::Args),
+    Render(render::Args),
+    List(list::Args),
+    BootTest(boot_test::Args),
+}
+
+/// Where profiles and releases are.
+#[derive(Debug, Clone, Args)]
+struct RootArg {
+    /// Folder with profiles/, releases/ and mkosi.conf.d/ [default: the checkout around the current folder]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+impl RootArg {
+    fn open(&self) -> Result<Checkout, Report> {
+        Ok(Checkout::open(self.root.as_deref())?)
+    }
+
+    /// The checkout and its documents, none of which has a problem.
+    fn open_checked(&self) -> Result<(Checkout, Checked), Report> {
+        let checkout = self.open()?;
+        let checked = crate::check::check(&checkout);
+        if checked.problems.is_empty() {
+            return Ok((checkout, checked));
+        }
+        let frames = crate::check::report(&checked.problems, &checkout);
+        Err(Report::text(
+            Kind::Configuration,
+            "the profiles and releases are not right",
+        )
+        .detail(frames))
+    }
+}
+
+/// Runs the command that this process's arguments name.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are data; mistakes go to standard error.
+            let code = if error.use_stderr() {
+                Kind::Usage.exit_code()
+            } else {
+                0
+            };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match cli.command {
+        Command::Build(args) => finish(args.json, args.run()),
+        Command::Check(args) => finish(false, args.run()),
+        Command::Render(args) => finish(false, args.run()),
+        Command::List(args) => finish(args.json, args.run()),
+        Command::BootTest(args) => args.run(),
+    }
+}
+
+fn finish(json: bool, result: Result<String, Report>) -> ExitCode {
+    match result {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(report) => {
+            if json {
+                print(&format!("{:#}\n", report.to_json()));
+            }
+            let _ = io::stderr().write_all(report.render().as_bytes());
+            ExitCode::from(report.kind.exit_code())
+        }
+    }
+}
+
+/// Writes data. A reader that has gone away (`| head`) is no failure.
+fn print(text: &str) {
+    let mut stdout = io::stdout();
+    let _ = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// A secret is never in argv (DESIGN, invariant 4).
+    #[test]
+    fn no_help_text_offers_a_secret() {
+        for command in Cli::command().get_subcommands_mut() {
+            let help = command.render_long_help().to_string().to_lowercase();
+            for word in ["password", "secret", "token", "passphrase"] {
+                assert!(
+                    !help.contains(word),
+                    "{}: {word}\n{help}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_help_text() {
+        for command in Cli::command().get_subcommands() {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
+            }
+        }
+    }
+}

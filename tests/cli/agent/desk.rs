@@ -1,0 +1,164 @@
+//! The agent at an operator's desk, where there is no image.
+
+use super::node::{Node, Ran};
+use super::server::Server;
+
+fn at_desk(node: &Node, arguments: &[&str]) -> Ran {
+    let metadata = node.root().join("node.toml");
+    let text = node.read("run/credentials/@system/sf.metadata");
+    let text = text
+        .replace(
+            "{ credential = \"sf.key\" }",
+            &format!("\"{}\"", super::node::SYSTEM_KEY),
+        )
+        .replace(
+            "{ credential = \"sf.seed\" }",
+            &format!("\"{}\"", super::node::SEED),
+        );
+    std::fs::write(&metadata, text).unwrap();
+    let release = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/release.toml");
+    let empty = tempfile::tempdir().unwrap();
+    let mut all = arguments.to_vec();
+    all.extend([
+        "--metadata",
+        metadata.to_str().unwrap(),
+        "--release-descriptor",
+        release,
+    ]);
+    let ran = Node::end(node.start_at(empty.path(), &all));
+    assert_eq!(
+        std::fs::read_dir(empty.path()).unwrap().count(),
+        0,
+        "a check wrote something"
+    );
+    ran
+}
+
+#[test]
+fn a_check_rehearses_and_changes_nothing() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let ran = at_desk(&node, &["check", "--role", "database-tier"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("skip  addresses"), "{}", ran.stdout);
+    assert_eq!(server.dump(), "");
+    // By hand, from the same desk.
+    let ran = at_desk(&node, &["bootstrap-cluster"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(
+        ran.stdout.contains("created    auth-secret-seed"),
+        "{}",
+        ran.stdout
+    );
+    let before = server.dump();
+    let ran = at_desk(&node, &["bootstrap-cluster", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["created"], serde_json::json!([]));
+    assert_eq!(server.dump(), before);
+    let ran = at_desk(&node, &["check", "--json", "--role", "database-tier"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["exit_code"], ran.code),
+        (&true.into(), &0.into(), 0),
+        "{report}"
+    );
+    let ids: Vec<&str> = report["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|check| check["id"].as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        [
+            "settings",
+            "bootstrap-plan",
+            "disk-space",
+            "addresses",
+            "database",
+            "bootstrap",
+            "versions"
+        ]
+    );
+    assert_eq!(server.dump(), before);
+}
+
+#[test]
+fn all_findings_are_reported_in_one_run() {
+    let server = Server::started();
+    server.sql("ALTER DATABASE shakenfist CHARACTER SET latin1; REVOKE ALL ON shakenfist.* FROM sf@'%'; GRANT SELECT ON shakenfist.* TO sf@'%';");
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let ran = at_desk(&node, &["check", "--json", "--role", "database-tier"]);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let codes: Vec<&str> = report["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|finding| finding["code"].as_str())
+        .collect();
+    assert!(
+        codes.contains(&"SF-DB-CHARSET") && codes.contains(&"SF-DB-GRANTS"),
+        "{codes:?}"
+    );
+}
+
+#[test]
+fn wrong_usage_is_64_and_help_is_data() {
+    let node = Node::new("hypervisor");
+    for (arguments, code) in [
+        (&["check", "--no-such"][..], 64),
+        (&[][..], 64),
+        (&["check", "--role", "web"], 64),
+        (&["explain", "SF-NOPE"], 64),
+        (&["explain", "database.dns"], 64),
+        (&["--help"], 0),
+        (&["check", "--help"], 0),
+        (&["--version"], 0),
+        (&["explain", "sf-db-auth"], 0),
+        (&["explain", "SF-DB-AUTH", "--json"], 0),
+        (&["status"], 69),
+    ] {
+        let ran = node.agent(arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        let data = if code == 0 { &ran.stderr } else { &ran.stdout };
+        assert_eq!(data, "", "{arguments:?}");
+    }
+    let ran = node.agent(&["explain", "database.dns"]);
+    assert!(
+        ran.stderr.contains("error: ") && ran.stderr.contains("hint: "),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn explain_says_which_source_won() {
+    let node = Node::new("hypervisor");
+    node.metadata(3306, "[cluster]\nzone = \"from-credential\"\n");
+    let folder = node.root().join("etc/sf");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(
+        folder.join("metadata.toml"),
+        "schema = 1\n[cluster]\nzone = \"from-file\"\n",
+    )
+    .unwrap();
+    let ran = node.agent(&["explain", "cluster.zone"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for part in [
+        "from-credential",
+        "credential sf.metadata",
+        "/etc/sf/metadata.toml",
+    ] {
+        assert!(ran.stdout.contains(part), "{part} not in {}", ran.stdout);
+    }
+    let ran = node.agent(&["explain", "database.dsn"]);
+    assert!(
+        ran.stdout.contains("******") && !ran.stdout.contains(super::server::PASSWORD),
+        "{}",
+        ran.stdout
+    );
+}

@@ -1,0 +1,16 @@
+//! The agent as a program: run in a folder that stands for a node, against a
+//! real MariaDB, with a fake systemctl. What it prints, writes and returns is
+//! what an operator, systemd and the boot tests see.
+
+#[cfg(test)]
+mod desk;
+#[cfg(test)]
+mod node;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod runs;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod server;

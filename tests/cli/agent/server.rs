@@ -1,0 +1,160 @@
+//! A private MariaDB for one test, on a free loopback port.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use sf_command::{Child, Cmd, Sink, Tool};
+
+/// The database user's password: a marker that must be found nowhere.
+pub(crate) const PASSWORD: &str = "marker-dsn-3f9c";
+
+pub(crate) struct Server {
+    folder: tempfile::TempDir,
+    pub(crate) port: u16,
+    running: Option<Child>,
+}
+
+/// A data folder as mariadb-install-db makes it: once for all tests.
+fn seed() -> &'static Path {
+    static SEED: OnceLock<PathBuf> = OnceLock::new();
+    SEED.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("mariadb-seed-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        Cmd::new(Tool::MariadbInstallDb)
+            .args([
+                "--no-defaults",
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+            ])
+            .arg(format!("--datadir={}", folder.display()))
+            .args(as_this_user())
+            .timeout(Duration::from_mins(2))
+            .run()
+            .unwrap();
+        folder
+    })
+}
+
+fn as_this_user() -> Option<&'static str> {
+    rustix::process::geteuid()
+        .is_root()
+        .then_some("--user=root")
+}
+
+impl Server {
+    /// A server with an empty database `shakenfist`, not running yet.
+    pub(crate) fn prepared() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        Cmd::new(Tool::Cp)
+            .arg("-a")
+            .arg(seed())
+            .arg(folder.path().join("data"))
+            .run()
+            .unwrap();
+        let mut server = Self {
+            folder,
+            port,
+            running: None,
+        };
+        server.start();
+        server.sql(&format!(
+            "CREATE DATABASE shakenfist CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; \
+             CREATE USER sf@'%' IDENTIFIED BY '{PASSWORD}'; GRANT ALL ON shakenfist.* TO sf@'%';"
+        ));
+        server.stop();
+        server
+    }
+
+    pub(crate) fn started() -> Self {
+        let mut server = Self::prepared();
+        server.start();
+        server
+    }
+
+    pub(crate) fn start(&mut self) {
+        let data = self.folder.path().join("data");
+        let child = Cmd::new(Tool::Mariadbd)
+            .args([
+                "--no-defaults",
+                "--bind-address=127.0.0.1",
+                "--innodb-flush-log-at-trx-commit=2",
+            ])
+            .args(["--innodb-buffer-pool-size=16M", "--performance-schema=OFF"])
+            .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--socket={}", self.socket().display()))
+            .arg(format!("--pid-file={}", data.join("pid").display()))
+            .arg(format!("--port={}", self.port))
+            .args(as_this_user())
+            .stdout(Sink::Null)
+            .stderr(Sink::File(self.folder.path().join("log")))
+            .spawn()
+            .unwrap();
+        self.running = Some(child);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(
+                Instant::now() < deadline,
+                "mariadbd does not start; see {:?}",
+                self.folder.keep_path()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.running.take() {
+            child.terminate(Duration::from_secs(20)).unwrap();
+        }
+    }
+
+    /// Runs statements as root; rows as tab-separated lines.
+    pub(crate) fn sql(&self, statements: &str) -> String {
+        Cmd::new(Tool::Mariadb)
+            .args([
+                "--no-defaults",
+                "--user=root",
+                "--batch",
+                "--skip-column-names",
+            ])
+            .arg(format!("--socket={}", self.socket().display()))
+            .stdin(statements.as_bytes())
+            .run()
+            .unwrap()
+            .text()
+    }
+
+    /// Every row of every table of the cluster.
+    pub(crate) fn dump(&self) -> String {
+        let tables = self.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = 'shakenfist' ORDER BY 1");
+        let selects: Vec<String> = tables
+            .lines()
+            .map(|table| format!("SELECT '{table}'; SELECT * FROM shakenfist.{table} ORDER BY 1;"))
+            .collect();
+        if selects.is_empty() {
+            String::new()
+        } else {
+            self.sql(&selects.join("\n"))
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("socket")
+    }
+}
+
+trait KeepPath {
+    fn keep_path(&self) -> &Path;
+}
+
+impl KeepPath for tempfile::TempDir {
+    fn keep_path(&self) -> &Path {
+        self.path()
+    }
+}

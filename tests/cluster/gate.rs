@@ -1,0 +1,261 @@
+//! The gate against a real server: the rows it writes, the rows it does not,
+//! and that the schema itself keeps a third series out.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use sf_firstboot::gate::{Progress, facts, progress, restart};
+use support::metadata::{bootstrapped, dump, image, pass};
+use support::{Admin, block_on, shared};
+
+fn series(admin: &mut Admin, name: &str) -> Vec<String> {
+    admin
+        .rows(&format!(
+            "SELECT slot, series FROM `{name}`.cluster_series ORDER BY slot"
+        ))
+        .iter()
+        .map(|row| row.join(":"))
+        .collect()
+}
+
+fn nodes(admin: &mut Admin, name: &str) -> Vec<String> {
+    admin
+        .rows(&format!(
+            "SELECT fqdn, series FROM `{name}`.bootstrap_nodes ORDER BY fqdn"
+        ))
+        .iter()
+        .map(|row| row.join(":"))
+        .collect()
+}
+
+#[test]
+fn before_the_bootstrap_nodes_wait_and_write_nothing() {
+    let server = shared();
+    let connector = support::connector(&server.database("early"));
+    let failure = pass(&connector, 7, "h1").unwrap_err();
+    assert_eq!(failure.code.id, "SF-GATE-WAITING");
+    assert_eq!(failure.kind().exit_code(), 75);
+    assert!(dump(&mut server.admin(), "early").is_empty());
+}
+
+#[test]
+fn a_rolling_upgrade_from_beginning_to_end() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("upgrade"));
+    let mut admin = server.admin();
+    for fqdn in ["h1", "h2", "n1"] {
+        let clearance = pass(&connector, 7, fqdn).unwrap();
+        assert_eq!(clearance.record().fqdn, fqdn);
+        assert_eq!(clearance.record().series, image(7).series);
+        assert_eq!(clearance.record().boot_id, "boot-1");
+    }
+    assert_eq!(series(&mut admin, "upgrade"), ["0:0.7"]);
+
+    // Two away: refused, and nothing is written.
+    let before = dump(&mut admin, "upgrade");
+    let failure = pass(&connector, 9, "h1").unwrap_err();
+    assert_eq!(failure.code.id, "SF-GATE-VERSION");
+    assert_eq!(failure.kind().exit_code(), 77);
+    assert!(
+        failure
+            .what
+            .ends_with("the cluster runs series 0.7 (h2, n1)"),
+        "{failure}"
+    );
+    assert_eq!(dump(&mut admin, "upgrade"), before);
+
+    // One up: comes in beside.
+    pass(&connector, 8, "h1").unwrap();
+    assert_eq!(series(&mut admin, "upgrade"), ["0:0.7", "1:0.8"]);
+    assert_eq!(nodes(&mut admin, "upgrade"), ["h1:0.8", "h2:0.7", "n1:0.7"]);
+
+    // Both slots are held: neither N+2 nor N-1, and the holders are named.
+    let before = dump(&mut admin, "upgrade");
+    for minor in [9, 6] {
+        let failure = pass(&connector, minor, "new").unwrap_err();
+        assert_eq!(failure.code.id, "SF-GATE-VERSION");
+        assert!(
+            failure.what.contains("0.7 (h2, n1) and series 0.8 (h1)"),
+            "{failure}"
+        );
+    }
+    assert_eq!(dump(&mut admin, "upgrade"), before);
+
+    // Rolled back and forth: the series that nobody runs any more goes.
+    pass(&connector, 7, "h1").unwrap();
+    assert_eq!(series(&mut admin, "upgrade"), ["0:0.7"]);
+    for fqdn in ["h1", "h2"] {
+        pass(&connector, 8, fqdn).unwrap();
+        assert_eq!(series(&mut admin, "upgrade"), ["0:0.7", "1:0.8"]);
+    }
+    // The last node moves: the upgrade is over.
+    pass(&connector, 8, "n1").unwrap();
+    assert_eq!(series(&mut admin, "upgrade"), ["1:0.8"]);
+    // And the next one can begin, in the slot that became free.
+    pass(&connector, 9, "h1").unwrap();
+    assert_eq!(series(&mut admin, "upgrade"), ["0:0.9", "1:0.8"]);
+    // After the end of an upgrade its predecessor may come back.
+    for fqdn in ["h2", "n1"] {
+        pass(&connector, 9, fqdn).unwrap();
+    }
+    assert_eq!(series(&mut admin, "upgrade"), ["0:0.9"]);
+    pass(&connector, 8, "h1").unwrap();
+    assert_eq!(series(&mut admin, "upgrade"), ["0:0.9", "1:0.8"]);
+}
+
+/// The last node of the old series boots N+2: its own row holds the slot that
+/// it needs, and leaves it in the same transaction.
+#[test]
+fn the_last_node_of_a_series_may_skip_it() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("skip"));
+    let mut admin = server.admin();
+    pass(&connector, 7, "h1").unwrap();
+    pass(&connector, 8, "h2").unwrap();
+    pass(&connector, 9, "h1").unwrap();
+    assert_eq!(series(&mut admin, "skip"), ["0:0.9", "1:0.8"]);
+    assert_eq!(nodes(&mut admin, "skip"), ["h1:0.9", "h2:0.8"]);
+}
+
+/// Whatever a program thinks: the tables themselves have no room for three.
+#[test]
+fn the_schema_refuses_a_third_series_and_orphans() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("third"));
+    pass(&connector, 7, "h1").unwrap();
+    pass(&connector, 8, "h2").unwrap();
+    let mut admin = server.admin();
+    admin.run("USE third");
+    let insert = |slot: u8, series: &str| {
+        format!("INSERT INTO cluster_series VALUES ({slot}, '{series}', NULL, 'x', 0, 'x')")
+    };
+    for (sql, number) in [
+        (insert(2, "0.9"), "4025"),
+        (insert(1, "0.9"), "1062"),
+        (insert(0, "0.7"), "1062"),
+        ("UPDATE cluster_series SET slot = 2 WHERE slot = 1".to_owned(), "4025"),
+        ("DELETE FROM cluster_series WHERE series = '0.7'".to_owned(), "1451"),
+        ("UPDATE cluster_series SET series = '0.9' WHERE slot = 0".to_owned(), "1451"),
+        ("UPDATE bootstrap_nodes SET series = '0.9'".to_owned(), "1452"),
+        (
+            "INSERT INTO bootstrap_nodes VALUES ('h9', 'network', '0.9', '', '', '', '', NULL, 0, NULL)".to_owned(),
+            "1452",
+        ),
+    ] {
+        let error = admin.try_run(&sql).expect_err(&sql);
+        assert!(error.contains(&format!(": {number} ")), "{sql}: {error}");
+    }
+}
+
+/// Twenty nodes of three series meet at once. Whoever wins, the record is one
+/// that the rules allow, and every node that passed is in it.
+#[test]
+fn many_nodes_of_three_series_at_once_leave_two_at_most() {
+    let server = shared();
+    for round in 0..3 {
+        let name = format!("meet{round}");
+        let connector = bootstrapped(&server.database(&name));
+        let threads: Vec<_> = (0..20)
+            .map(|index: usize| {
+                let connector = connector.clone();
+                let minor = [6, 7, 8][index % 3];
+                std::thread::spawn(move || {
+                    (
+                        minor,
+                        pass(&connector, minor, &format!("h{index}")).map(drop),
+                    )
+                })
+            })
+            .collect();
+        let mut passed = 0;
+        for thread in threads {
+            let (minor, result) = thread.join().unwrap();
+            match result {
+                Ok(()) => passed += 1,
+                Err(failure) => {
+                    assert_eq!(failure.code.id, "SF-GATE-VERSION", "{minor}: {failure}");
+                }
+            }
+        }
+        let mut admin = server.admin();
+        let recorded = series(&mut admin, &name);
+        assert!(recorded.len() <= 2, "{recorded:?}");
+        let both = |a: &str, b: &str| {
+            [a, b]
+                .iter()
+                .all(|s| recorded.iter().any(|slot| slot.ends_with(s)))
+        };
+        assert!(!both("0.6", "0.8"), "{recorded:?}");
+        assert_eq!(nodes(&mut admin, &name).len(), passed);
+        assert!(passed >= 7, "the cluster's own series always passes");
+    }
+}
+
+#[test]
+fn progress_is_kept_in_the_nodes_row() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("progress"));
+    let clearance = pass(&connector, 7, "h1").unwrap();
+    let mut admin = server.admin();
+    let row = |admin: &mut Admin| {
+        admin.rows("SELECT role, image_version, instance_id, phase, outcome, last_error FROM progress.bootstrap_nodes")[0].join(" ")
+    };
+    assert_eq!(
+        row(&mut admin),
+        "hypervisor 0.7.1-1 instance-of-h1 gate NULL NULL"
+    );
+    block_on(async {
+        let mut session = connector.connect().await.unwrap();
+        let failed = Progress {
+            phase: "ready",
+            outcome: Some("failed"),
+            last_error: Some("SF-READY-PROBE"),
+        };
+        progress(&mut session, &clearance, &failed).await.unwrap();
+    });
+    assert_eq!(
+        row(&mut admin),
+        "hypervisor 0.7.1-1 instance-of-h1 ready failed SF-READY-PROBE"
+    );
+    // The next boot starts a new story.
+    pass(&connector, 7, "h1").unwrap();
+    assert_eq!(
+        row(&mut admin),
+        "hypervisor 0.7.1-1 instance-of-h1 gate NULL NULL"
+    );
+}
+
+#[test]
+fn restarts_go_by_what_the_database_says_now() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("restarts"));
+    let clearance = pass(&connector, 7, "h1").unwrap();
+    let live = || {
+        block_on(async {
+            let mut session = connector.connect().await.unwrap();
+            facts(&mut session).await.unwrap()
+        })
+    };
+    let ask = |facts: Option<&_>| {
+        restart(
+            &image_of(&clearance),
+            "h1",
+            Some(clearance.record()),
+            "boot-1",
+            facts,
+        )
+    };
+    assert!(ask(Some(&live())).is_ok());
+    assert!(ask(None).is_ok());
+    let mut admin = server.admin();
+    admin.run("DELETE FROM restarts.bootstrap_nodes; UPDATE restarts.cluster_series SET series = '0.9', predecessor = '0.8'");
+    assert_eq!(ask(Some(&live())).unwrap_err().code.id, "SF-GATE-VERSION");
+}
+
+fn image_of(clearance: &sf_firstboot::gate::Clearance) -> sf_firstboot::gate::Image {
+    sf_firstboot::gate::Image {
+        image_version: clearance.record().image_version.clone(),
+        ..image(7)
+    }
+}

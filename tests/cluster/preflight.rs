@@ -1,0 +1,338 @@
+//! Every bad database has its own finding, against real servers.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use sf_contract::release::Schema;
+use sf_contract::role::Role;
+use sf_firstboot::database::preflight::{self, Need};
+use sf_firstboot::failure::Failure;
+use support::metadata::{bootstrapped, within};
+use support::{PASSWORD, Server, block_on, connector, dsn, shared};
+
+fn findings(dsn: &str, role: Role) -> Vec<Failure> {
+    block_on(async {
+        let mut session = connector(dsn).connect().await.unwrap();
+        let need = Need {
+            role,
+            schema: &Schema::Agent,
+        };
+        let found = preflight::run(&mut session, &need).await.unwrap().findings;
+        session.close().await;
+        found
+    })
+}
+
+fn codes(findings: &[Failure]) -> Vec<&'static str> {
+    findings.iter().map(|failure| failure.code.id).collect()
+}
+
+/// Connects, expects a failure, and checks what every failure has to hold.
+fn refused(dsn: &str) -> Failure {
+    let failure = block_on(connector(dsn).connect()).unwrap_err();
+    let all = format!("{failure} {failure:?} {}", failure.remedy_text());
+    assert!(!all.contains(PASSWORD), "{all}");
+    assert!(!failure.remedy_text().is_empty());
+    failure
+}
+
+#[test]
+fn a_good_database_has_no_findings_in_any_role() {
+    let server = shared();
+    let dsn = server.database("good");
+    for role in Role::ALL {
+        assert_eq!(codes(&findings(&dsn, role)), [""; 0], "{role}");
+    }
+    bootstrapped(&dsn);
+    for role in Role::ALL {
+        assert_eq!(codes(&findings(&dsn, role)), [""; 0], "{role}");
+    }
+}
+
+#[test]
+fn passwords_databases_and_addresses_that_are_wrong() {
+    let server = shared();
+    let good = server.database("wrongs");
+    let at = format!("127.0.0.1:{}", server.port);
+
+    let failure = refused(&good.replace(PASSWORD, "hunter2"));
+    assert_eq!(failure.code.id, "SF-DB-AUTH", "{failure}");
+    assert_eq!(failure.kind().exit_code(), 78);
+    assert_eq!(
+        failure.what,
+        format!("the database at {at} refuses the user wrongs")
+    );
+    assert!(failure.causes[0].starts_with("1045 (28000)"), "{failure}");
+    assert!(!format!("{failure:?}").contains("hunter2"));
+
+    // A user that may use any database sees that it is missing.
+    server.admin().run("GRANT SELECT ON *.* TO `wrongs`@`%`");
+    let failure = refused(&good.replace("/wrongs?", "/nowhere?"));
+    assert_eq!(failure.code.id, "SF-DB-MISSING", "{failure}");
+    assert!(
+        failure
+            .remedy_text()
+            .contains("CREATE DATABASE `nowhere` CHARACTER SET utf8mb4")
+    );
+    // Pasting the remedy mends it, but for the user's host.
+    let remedy = failure
+        .remedy_text()
+        .trim_start_matches("On the server: ")
+        .replace(" and ", " ");
+    server.admin().run(&remedy);
+    assert!(block_on(connector(&good.replace("/wrongs?", "/nowhere?")).connect()).is_ok());
+
+    // Others cannot tell a missing one from one that is not theirs.
+    server
+        .admin()
+        .run("REVOKE ALL ON *.* FROM `wrongs`@`%`; CREATE DATABASE others");
+    let failure = refused(&good.replace("/wrongs?", "/others?"));
+    assert_eq!(failure.code.id, "SF-DB-GRANTS", "{failure}");
+    assert!(
+        failure
+            .remedy_text()
+            .contains("GRANT ALL PRIVILEGES ON `others`.* TO 'wrongs'@'%'")
+    );
+
+    let port = support::free_port();
+    let failure = refused(&dsn("wrongs", port));
+    assert_eq!(failure.code.id, "SF-DB-REFUSED", "{failure}");
+    assert_eq!(failure.kind().exit_code(), 75);
+    assert!(
+        failure.what.ends_with(&format!("address 127.0.0.1:{port}")),
+        "{failure}"
+    );
+
+    let failure = refused("mysql://sf:x@/sf?socket=/nonexistent/mysqld.sock");
+    assert_eq!(failure.code.id, "SF-DB-REFUSED", "{failure}");
+}
+
+#[test]
+fn hosts_are_tried_in_turn_and_every_failure_is_kept() {
+    let server = shared();
+    let good = server.database("turns");
+    let (down, port) = (support::free_port(), server.port);
+    let both = good.replace(
+        &format!("127.0.0.1:{port}"),
+        &format!("127.0.0.1:{down},127.0.0.1:{port}"),
+    );
+    let session = block_on(connector(&both).connect()).unwrap();
+    assert_eq!(session.server(), format!("127.0.0.1:{port}"));
+    block_on(session.close());
+
+    let failure = refused(&both.replace(PASSWORD, "hunter2"));
+    assert_eq!(
+        failure.code.id, "SF-DB-AUTH",
+        "what the operator must mend leads"
+    );
+    let tried = failure.causes.last().unwrap();
+    assert!(
+        tried.contains("SF-DB-REFUSED") && tried.contains(&down.to_string()),
+        "{tried}"
+    );
+}
+
+#[test]
+fn missing_grants_are_all_named_with_a_statement_that_mends_them() {
+    let server = shared();
+    let dsn = server.database("grantless");
+    let mut admin = server.admin();
+    admin.run(
+        "REVOKE ALL ON `grantless`.* FROM `grantless`@`%`; \
+               GRANT SELECT, INSERT ON `grantless`.* TO `grantless`@`%`",
+    );
+    let found = findings(&dsn, Role::DatabaseTier);
+    assert_eq!(codes(&found), ["SF-DB-GRANTS"]);
+    assert!(
+        found[0]
+            .what
+            .ends_with("UPDATE, DELETE, CREATE, REFERENCES"),
+        "{}",
+        found[0].what
+    );
+    admin.run(found[0].remedy_text().trim_start_matches("On the server: "));
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+    // What was asked for is enough, too.
+    bootstrapped(&dsn);
+
+    // Privileges that come by a role count.
+    admin.run(
+        "REVOKE ALL PRIVILEGES, GRANT OPTION FROM `grantless`@`%`; \
+               CREATE OR REPLACE ROLE deployers; \
+               GRANT ALL PRIVILEGES ON `grantless`.* TO deployers; \
+               GRANT deployers TO `grantless`@`%`; \
+               SET DEFAULT ROLE deployers FOR `grantless`@`%`",
+    );
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+}
+
+#[test]
+fn other_roles_need_no_ddl() {
+    let server = shared();
+    let dsn = server.database("dml");
+    let connector = bootstrapped(&dsn);
+    server.admin().run(
+        "REVOKE ALL ON `dml`.* FROM `dml`@`%`; \
+                        GRANT SELECT, INSERT, UPDATE, DELETE ON `dml`.* TO `dml`@`%`",
+    );
+    assert_eq!(codes(&findings(&dsn, Role::Hypervisor)), [""; 0]);
+    block_on(sf_firstboot::bootstrap::wait_for_bootstrap(
+        &connector,
+        within(5),
+        &mut |_| {},
+    ))
+    .unwrap();
+    support::metadata::pass(&connector, 7, "h1.example").unwrap();
+}
+
+#[test]
+fn character_sets_and_engines() {
+    let server = Server::start(&["--default-storage-engine=MyISAM"]);
+    let dsn = server.database("latin");
+    server
+        .admin()
+        .run("ALTER DATABASE latin CHARACTER SET latin1");
+    let found = findings(&dsn, Role::DatabaseTier);
+    // Everything that is wrong comes at once.
+    assert_eq!(codes(&found), ["SF-DB-ENGINE", "SF-DB-CHARSET"]);
+    for failure in &found {
+        assert_eq!(failure.kind().exit_code(), 78);
+        let remedy = failure.remedy_text();
+        let statement = &remedy[remedy
+            .find("ALTER DATABASE")
+            .or(remedy.find("SET GLOBAL"))
+            .unwrap()..];
+        server.admin().run(statement);
+    }
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+}
+
+#[test]
+fn read_only_servers_are_found_and_writable_ones_preferred() {
+    let replica = Server::start(&["--read-only"]);
+    // Root may write in spite of it, so the database can be made.
+    let dsn = replica.database("ro");
+    let found = findings(&dsn, Role::DatabaseTier);
+    assert_eq!(codes(&found), ["SF-DB-READ-ONLY"]);
+    assert_eq!(found[0].kind().exit_code(), 75);
+
+    let primary = shared();
+    primary.database("ro");
+    let both = dsn.replace(
+        &format!("127.0.0.1:{}", replica.port),
+        &format!("127.0.0.1:{},127.0.0.1:{}", replica.port, primary.port),
+    );
+    let session = block_on(connector(&both).connect()).unwrap();
+    assert_eq!(session.server(), format!("127.0.0.1:{}", primary.port));
+    block_on(session.close());
+}
+
+#[test]
+fn other_servers_and_old_ones() {
+    for (version, expected) in [
+        ("8.0.36", "SF-DB-NOT-MARIADB"),
+        ("5.5.5-10.6.0-MariaDB", "SF-DB-TOO-OLD"),
+        ("10.10.7-MariaDB-log", "SF-DB-TOO-OLD"),
+    ] {
+        let server = Server::start(&[&format!("--version={version}")]);
+        let found = findings(&server.database("old"), Role::Hypervisor);
+        assert_eq!(codes(&found), [expected], "{version}");
+        assert!(found[0].what.contains(version));
+        assert_eq!(found[0].kind().exit_code(), 78);
+    }
+}
+
+#[test]
+fn what_is_no_database_server_at_all() {
+    // Each says its piece to whoever connects, and keeps the connection open.
+    let serve = |bytes: &'static [u8]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for mut client in listener.incoming().flatten() {
+                let _ = client.write_all(bytes);
+                open.push(client);
+            }
+        });
+        port
+    };
+    let at = |port: u16| {
+        let connector = connector(&dsn("sf", port)).connect_timeout(Duration::from_secs(1));
+        block_on(connector.connect()).unwrap_err()
+    };
+    let failure = at(serve(b"SSH-2.0-OpenSSH_9.2p1\r\n"));
+    assert_eq!(failure.code.id, "SF-DB-NOT-MARIADB", "{failure}");
+    assert!(
+        failure.what.contains("it says \"SSH-2.0-OpenSSH_9.2p1\""),
+        "{failure}"
+    );
+    // A server that hangs says nothing either: that may pass.
+    let failure = at(serve(b""));
+    assert_eq!(failure.code.id, "SF-DB-TIMEOUT", "{failure}");
+    assert!(failure.what.contains("says nothing"), "{failure}");
+    // A full server says so before the login.
+    let failure = at(serve(b"\x17\0\0\0\xff\x10\x04Too many connections"));
+    assert_eq!(failure.code.id, "SF-DB-BUSY", "{failure}");
+}
+
+#[test]
+fn login_methods_that_the_driver_does_not_speak_are_named() {
+    let server = Server::start(&["--plugin-load-add=auth_ed25519"]);
+    let dsn = server.database("edward");
+    server
+        .admin()
+        .run("ALTER USER `edward`@`%` IDENTIFIED VIA ed25519 USING PASSWORD('x')");
+    let failure = refused(&dsn);
+    assert_eq!(failure.code.id, "SF-DB-AUTH-PLUGIN", "{failure}");
+    assert!(failure.remedy_text().contains("mysql_native_password"));
+    assert!(failure.what.contains("ed25519"), "{failure}");
+}
+
+#[test]
+fn tls_that_is_demanded_and_not_offered() {
+    let server = shared();
+    let dsn = server.database("tlsless");
+    for mode in ["required", "verify-ca", "verify-identity"] {
+        let failure = refused(&dsn.replace("ssl-mode=disabled", &format!("ssl-mode={mode}")));
+        assert_eq!(failure.code.id, "SF-DB-TLS", "{failure}");
+        assert_eq!(failure.kind().exit_code(), 78);
+        assert!(failure.what.ends_with(mode), "{failure}");
+    }
+    let preferred = dsn.replace("ssl-mode=disabled", "ssl-mode=preferred");
+    block_on(connector(&preferred).connect()).unwrap();
+}
+
+#[test]
+fn a_full_server_is_transient() {
+    let server = Server::start(&["--max-connections=10"]);
+    let dsn = server.database("full");
+    let held: Vec<_> = std::iter::from_fn(|| block_on(connector(&dsn).connect()).ok())
+        .take(20)
+        .collect();
+    let failure = refused(&dsn);
+    assert_eq!(failure.code.id, "SF-DB-BUSY", "{failure}");
+    assert_eq!(failure.kind().exit_code(), 75);
+    drop(held);
+}
+
+#[test]
+fn tables_of_another_shape_are_refused() {
+    let server = shared();
+    let dsn = server.database("shape");
+    server
+        .admin()
+        .run("CREATE TABLE shape.cluster_config (id int NOT NULL)");
+    let found = findings(&dsn, Role::DatabaseTier);
+    assert_eq!(codes(&found), ["SF-DB-SCHEMA"]);
+    assert!(
+        found[0].what.contains("cluster_config.key_name is missing"),
+        "{}",
+        found[0].what
+    );
+}
