@@ -46,6 +46,9 @@ pub struct Release {
     pub settings: Vec<Setting>,
     /// Keys that may be written to the cluster-wide table.
     pub cluster_config: Vec<String>,
+    /// Characters that the release's own reader of `/etc/sf/config` trips over,
+    /// besides those that no release can have there (quotes, backslashes, line breaks).
+    pub forbidden_in_config: String,
     /// Who makes the cluster's tables.
     pub schema: Schema,
     /// Programs of the release that the agent calls.

@@ -33,7 +33,13 @@ impl Report {
             if !chain.iter().any(|above| above.contains(&text)) {
                 chain.push(text);
             }
-            next = error.source();
+            // Below a line of the log that explains stands only the command,
+            // which is long, and in the log.
+            next = if explains(error) {
+                None
+            } else {
+                error.source()
+            };
         }
         let mut report = Self {
             kind,
@@ -121,6 +127,29 @@ impl Report {
     }
 }
 
+/// Does the error quote the line of a tool's output that says why?
+fn explains(error: &(dyn StdError + 'static)) -> bool {
+    use crate::apt::AptError::Fetch;
+    use crate::mkosi_run::MkosiRunError;
+    use crate::venv::VenvError::Step;
+    if let Some(error) = error.downcast_ref::<MkosiRunError>() {
+        return error.explanation.is_some();
+    }
+    matches!(
+        error.downcast_ref(),
+        Some(Fetch {
+            explanation: Some(_),
+            ..
+        })
+    ) || matches!(
+        error.downcast_ref(),
+        Some(Step {
+            explanation: Some(_),
+            ..
+        })
+    )
+}
+
 /// Which [`Kind`] an error is, and its remedy.
 macro_rules! reports {
     ($($error:ty => |$name:ident| $kind:expr, $hint:expr;)+) => {
@@ -189,5 +218,31 @@ mod tests {
             &Outer("x: a", std::io::Error::other("x: a")),
         );
         assert_eq!(quoted.chain.len(), 1);
+    }
+
+    #[test]
+    fn a_command_is_not_shown_below_the_line_that_explains() {
+        let failure = || sf_command::Failure::Exit {
+            command: "a very long command".into(),
+            code: 100,
+            stderr: String::new(),
+        };
+        let error = |explanation| crate::mkosi_run::MkosiRunError {
+            step: Some("Installing Debian".into()),
+            explanation,
+            log: "/out/x.log".into(),
+            source: Box::new(failure()),
+        };
+        let explained = crate::explain::explain("E: Unable to locate package nope").map(Box::new);
+        let report = Report::from(error(explained));
+        assert_eq!(report.kind, Kind::Configuration);
+        assert_eq!(report.chain.len(), 1, "{:?}", report.chain);
+        assert!(report.chain[0].contains("Unable to locate package nope"));
+        let unexplained = Report::from(error(None));
+        assert!(
+            unexplained.chain[1].contains("a very long command"),
+            "{:?}",
+            unexplained.chain
+        );
     }
 }

@@ -8,6 +8,7 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
 
+use sf_command::{Cmd, Tool};
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
 use sf_firstboot::database::preflight::{self, Need};
@@ -306,6 +307,84 @@ fn tls_that_is_demanded_and_not_offered() {
     }
     let preferred = dsn.replace("ssl-mode=disabled", "ssl-mode=preferred");
     block_on(connector(&preferred).connect()).unwrap();
+}
+
+/// A CA, a certificate of it for 127.0.0.1 alone, and another CA, made by the
+/// openssl program.
+fn certificates(folder: &std::path::Path) {
+    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+    let of_the_ca = "-CA ca.pem -CAkey ca.key -addext subjectAltName=IP:127.0.0.1 \
+                     -addext basicConstraints=critical,CA:FALSE";
+    for line in [
+        format!("{new} -subj /CN=ca -keyout ca.key -out ca.pem"),
+        format!("{new} -subj /CN=db -keyout db.key -out db.pem {of_the_ca}"),
+        format!("{new} -subj /CN=other -keyout other.key -out other.pem"),
+    ] {
+        Cmd::new(Tool::Openssl)
+            .args(line.split_whitespace())
+            .cwd(folder)
+            .run()
+            .unwrap();
+    }
+}
+
+#[test]
+fn certificates_are_checked_as_far_as_the_mode_demands() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let server = Server::start(&[
+        &format!("--ssl-cert={}", file("db.pem")),
+        &format!("--ssl-key={}", file("db.key")),
+    ]);
+    let dsn = server.database("tls");
+    let attempt = |mode: &str, host: &str, ca: Option<&str>| {
+        let dsn = dsn
+            .replace("ssl-mode=disabled", &format!("ssl-mode={mode}"))
+            .replace("127.0.0.1", host);
+        let mut connector = connector(&dsn);
+        if let Some(ca) = ca {
+            connector = connector.ca(file(ca));
+        }
+        match block_on(connector.connect()) {
+            Ok(session) => {
+                block_on(session.close());
+                "connected".to_owned()
+            }
+            Err(failure) => format!("{}: {}", failure.code.id, failure.causes.join(", ")),
+        }
+    };
+    for (mode, host, ca) in [
+        ("preferred", "127.0.0.1", None),
+        ("required", "127.0.0.1", None),
+        ("verify-ca", "127.0.0.1", Some("ca.pem")),
+        ("verify-ca", "localhost", Some("ca.pem")),
+        ("verify-identity", "127.0.0.1", Some("ca.pem")),
+    ] {
+        assert_eq!(attempt(mode, host, ca), "connected", "{mode} {host}");
+    }
+    for (mode, host, ca, reason) in [
+        ("verify-ca", "127.0.0.1", None, "UnknownIssuer"),
+        ("verify-ca", "127.0.0.1", Some("other.pem"), "UnknownIssuer"),
+        (
+            "verify-identity",
+            "localhost",
+            Some("ca.pem"),
+            "not valid for name",
+        ),
+        (
+            "verify-identity",
+            "127.0.0.1",
+            Some("absent.pem"),
+            "failed to open file",
+        ),
+    ] {
+        let found = attempt(mode, host, ca);
+        assert!(
+            found.starts_with("SF-DB-TLS") && found.contains(reason),
+            "{mode} {host}: {found}"
+        );
+    }
 }
 
 #[test]

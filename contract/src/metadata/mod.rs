@@ -27,7 +27,7 @@ pub use hints::nearest as nearest_field;
 pub use merged::{Merged, Resolved, Unresolved, merge};
 pub use node::NodeMetadata;
 pub use origin::{Layer, Origin, Place};
-pub use release_rules::{forbidden_in_config, required_fields};
+pub use release_rules::required_fields;
 pub use validate::{Checked, Target, check};
 pub use value::{Reference, SettingText, Value};
 

@@ -11,19 +11,6 @@ use super::value::{Value, shown};
 use crate::document::did_you_mean;
 use crate::release::{Release, Setting, SettingValue};
 use crate::role::Role;
-use crate::series::Series;
-
-/// Characters that this release's own reader of `/etc/sf/config` trips over,
-/// besides those that no release can have there. Up to 0.7, `sf-ctl` splits a
-/// line at every `=` and dies of a third part.
-pub fn forbidden_in_config(release: &Release) -> &'static str {
-    let mended: Option<Series> = "0.8".parse().ok();
-    if mended.is_some_and(|mended| release.series < mended) {
-        "="
-    } else {
-        ""
-    }
-}
 
 /// Keys of the cluster-wide table that come from fields of `[cluster]`.
 pub(super) fn cluster_wide(release: &Release) -> impl Iterator<Item = (&str, &str)> {
@@ -154,7 +141,7 @@ fn fits_config(check: &mut Check<'_>, path: &str, release: &Release) {
         Some(Value::Secret(secret)) => secret.expose(),
         _ => return,
     };
-    if let Err(wrong) = rules::config_value(text, forbidden_in_config(release)) {
+    if let Err(wrong) = rules::config_value(text, &release.forbidden_in_config) {
         check.wrong_value(path, wrong);
     }
 }

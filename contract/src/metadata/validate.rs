@@ -288,7 +288,7 @@ impl Check<'_> {
                 self.wrong(&path, wrong);
                 continue;
             }
-            let forbidden = release_rules::forbidden_in_config(self.target.release);
+            let forbidden = self.target.release.forbidden_in_config.as_str();
             let Some(field) = self.resolved.get(&path) else {
                 continue;
             };

@@ -98,6 +98,7 @@ fn read_root(name: &str, root: Reader<'_, '_>) -> Option<Release> {
     }
     let absent_daemons = pairs(absent);
     let cluster_config = read_cluster_config(&root, &seen);
+    let forbidden_in_config = root.string("forbidden_in_config");
     root.finish();
     Some(Release {
         name: name.to_owned(),
@@ -112,6 +113,7 @@ fn read_root(name: &str, root: Reader<'_, '_>) -> Option<Release> {
         absent_daemons,
         settings,
         cluster_config,
+        forbidden_in_config: forbidden_in_config.map_or_else(String::new, |field| field.value),
         schema: schema?,
         hooks,
     })

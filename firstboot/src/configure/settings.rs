@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use sf_contract::metadata::forbidden_in_config;
 use sf_contract::metadata::node::NodeMetadata;
 use sf_contract::metadata::value::SettingText;
 use sf_contract::release::{Setting, SettingValue};
@@ -83,7 +82,7 @@ pub fn render(
             );
         }
     }
-    let forbidden = forbidden_in_config(&image.release);
+    let forbidden = image.release.forbidden_in_config.as_str();
     failures.extend(
         values
             .iter()

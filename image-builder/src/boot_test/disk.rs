@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt as _;
 use camino::{Utf8Path, Utf8PathBuf};
 use sf_command::{Cmd, Tool};
 
+use super::erofs;
 use super::scenario::Tamper;
 
 /// Bytes of a sector in a partition table's numbers.
@@ -236,13 +237,10 @@ pub fn tamper(disk: &Utf8Path, tamper: &Tamper, scratch: &Utf8Path) -> Result<Fl
         Tamper::File(file) => {
             extract(disk, &usr, scratch)?;
             let inside = file.strip_prefix("/usr").unwrap_or(file);
-            let extents = Cmd::new(Tool::DumpErofs)
-                .args(["-e", &format!("--path={inside}")])
-                .arg(scratch)
-                .run();
+            let data = erofs::data_of(scratch, inside);
             // A copy of the image that nobody needs any more.
             let _ = fs_err::remove_file(scratch);
-            middle_of_data(&extents?.text()).ok_or_else(|| Error::NoData { file: file.clone() })?
+            data?.ok_or_else(|| Error::NoData { file: file.clone() })?
         }
     };
     flip(disk, usr.start + within)
@@ -271,26 +269,6 @@ fn flip(disk: &Utf8Path, offset: u64) -> Result<Flipped, Error> {
     })
 }
 
-/// The byte of the file system in the middle of a file's first extent, from the
-/// table of `dump.erofs -e`:
-///
-/// ```text
-///  Ext:   logical offset   |  length :     physical offset    |  length
-///    0:        0..   61440 |   61440 :   12288000..  12304384 |   16384
-/// ```
-fn middle_of_data(table: &str) -> Option<u64> {
-    table.lines().find_map(|line| {
-        let (number, extent) = line.trim().split_once(':')?;
-        number.parse::<u64>().ok()?;
-        let (_, physical) = extent.split_once(':')?;
-        let (range, _) = physical.split_once('|')?;
-        let (start, end) = range.split_once("..")?;
-        let start: u64 = start.trim().parse().ok()?;
-        let end: u64 = end.trim().parse().ok()?;
-        (end > start).then(|| start + (end - start) / 2)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -314,13 +292,6 @@ mod tests {
             }
         );
         assert!(parse_partitions("{}").is_err());
-    }
-
-    #[test]
-    fn the_byte_is_in_the_files_own_data() {
-        let table = "Filename : sf-firstboot\n Ext:   logical offset   |  length :     physical offset    |  length \n   0:        0..   61440 |   61440 :   12288000..  12304384 |   16384 \n   1:    61440..   70000 |    8560 :   12304384..  12308480 |    4096 \n/bin/sf-firstboot: 2 extents found\n";
-        assert_eq!(middle_of_data(table), Some(12_288_000 + 8192));
-        assert_eq!(middle_of_data("Filename : x\nx: 0 extents found\n"), None);
     }
 
     #[test]

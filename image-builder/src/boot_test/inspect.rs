@@ -105,7 +105,7 @@ impl Channel {
     pub fn run(&mut self, script: &str, limit: Duration) -> Result<Answer, Error> {
         let id = self.tell(script, limit)?;
         // The script's own limit is enforced inside; its answer may be long.
-        let deadline = Instant::now() + limit + Duration::from_secs(30);
+        let deadline = Instant::now() + limit + limit.min(Duration::from_secs(30));
         loop {
             let closed = self.receive();
             while let Some((answered, answer)) = self.take_line() {

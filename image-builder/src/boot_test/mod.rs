@@ -11,6 +11,7 @@ pub mod accel;
 pub mod console;
 pub mod disk;
 mod engine;
+pub mod erofs;
 pub mod http;
 pub mod infra;
 pub mod inspect;

@@ -197,6 +197,7 @@ impl Job<'_> {
         let taken = taken?;
         let root_hash = collect::usr_root_hash(folder, &taken)?;
         let mut findings = files?;
+        findings.extend(self.judge_initrd(&taken)?);
         findings.extend(self.judge_sizes(&taken)?);
         if !findings.is_empty() {
             return Err(refused(&findings));
@@ -271,6 +272,22 @@ impl Job<'_> {
         let gate = hygiene::extract::inspect(&work, "usr", &policy).map_err(environment)?;
         crate::cache::remove_tree(&work).map_err(environment)?;
         Ok(gate.findings())
+    }
+
+    /// The same over the initrd, which travels in the UKI.
+    fn judge_initrd(&self, taken: &[collect::Artefact]) -> Result<Vec<Finding>, Report> {
+        let Some(initrd) = taken
+            .iter()
+            .find(|artefact| artefact.kind == FileKind::Initrd)
+        else {
+            return Ok(Vec::new());
+        };
+        let path = self.publication.folder().join(&initrd.name);
+        let archive = hygiene::extract::initrd_command(self.sandbox(), &path)
+            .run()
+            .map_err(|failure| Report::new(Kind::Internal, &failure))?;
+        hygiene::inspect_initrd(&archive.stdout)
+            .map_err(|error| Report::new(Kind::Internal, &error))
     }
 
     /// The profile's size budgets.

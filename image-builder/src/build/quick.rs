@@ -140,3 +140,107 @@ impl Question {
         let _ = publish::write_atomic(&self.note(request, &built.profile), &bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::check;
+    use crate::checkout::Checkout;
+    use crate::tree::Node;
+
+    fn checkout() -> Checkout {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("root");
+        Checkout::load(root).expect("load")
+    }
+
+    /// An image that was published, as far as answers look at it.
+    fn published(folder: &Path) -> Built {
+        fs::create_dir_all(folder).expect("mkdir");
+        let inputs =
+            r#"{"digest":"d","rendered":"r","python":"p","agent":"a","mkosi":"m","tools":"t"}"#;
+        fs::write(folder.join(answer::FILE), inputs).expect("write");
+        let manifest = r#"{"schema":1,"image_id":"sf-network","image_version":"1","profile":"network",
+            "profile_digest":"","role":"network","debug":false,"release":"0.7","shakenfist_version":"0.7.2",
+            "series":"0.7","predecessor":null,"schema_versions":{},"daemons":[],"ports":[],
+            "required_metadata":[],"tools":{},"source_commit":null}"#;
+        fs::write(folder.join(super::super::one::MANIFEST), manifest).expect("write");
+        Built {
+            profile: "network".into(),
+            image_version: "1".into(),
+            folder: folder.to_owned(),
+            manifest: folder.join("manifest.json"),
+            raw: None,
+            cached: false,
+            input_digest: "d".into(),
+            timings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_same_question_has_the_same_answer_and_no_other_has() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let cache = Cache::at(dir.path().join("cache"));
+        fs::create_dir_all(cache.builds()).expect("mkdir");
+        let agent = dir.path().join("agent");
+        fs::write(&agent, "one").expect("write");
+        let built = published(&dir.path().join("out/network/1"));
+        let ask = |checkout: &Checkout, options: &Options, commit: &Commit, profile: &str| {
+            let checked = check(checkout);
+            let request = Request {
+                checkout,
+                checked: &checked,
+                options,
+            };
+            let question = Question::of(&request, commit, dir.path(), &cache).expect("question");
+            question.answer(&request, profile).map(|built| built.folder)
+        };
+        let options = Options {
+            release: "0.7".into(),
+            agent: Some(agent.clone()),
+            ..Options::default()
+        };
+        let (same, commit) = (checkout(), Commit::default());
+        assert_eq!(ask(&same, &options, &commit, "network"), None);
+        let checked = check(&same);
+        let request = Request {
+            checkout: &same,
+            checked: &checked,
+            options: &options,
+        };
+        let question = Question::of(&request, &commit, dir.path(), &cache).expect("question");
+        question.remember(&request, &built);
+        assert_eq!(
+            ask(&same, &options, &commit, "network"),
+            Some(built.folder.clone())
+        );
+
+        assert_eq!(ask(&same, &options, &commit, "hypervisor"), None);
+        let debug = Options {
+            debug: true,
+            ..options.clone()
+        };
+        assert_eq!(ask(&same, &debug, &commit, "network"), None);
+        let later = Commit {
+            id: Some("x".into()),
+            number: 2,
+        };
+        assert_eq!(ask(&same, &options, &later, "network"), None);
+        let mut changed = checkout();
+        changed
+            .statics
+            .insert("mkosi.extra/usr/lib/new", Node::text("x"));
+        assert_eq!(ask(&changed, &options, &commit, "network"), None);
+        fs::write(&agent, "two").expect("write");
+        assert_eq!(ask(&same, &options, &commit, "network"), None);
+        fs::write(&agent, "one").expect("write");
+        assert!(ask(&same, &options, &commit, "network").is_some());
+        fs::remove_file(built.folder.join(answer::FILE)).expect("remove");
+        assert_eq!(
+            ask(&same, &options, &commit, "network"),
+            None,
+            "the image is not whole"
+        );
+    }
+}

@@ -23,6 +23,14 @@ pub fn command(sandbox: Sandbox<'_>, partition: &Path, folder: &Path) -> Cmd {
         )
 }
 
+/// The command that writes the archive in the compressed initrd at `initrd` to
+/// standard output.
+pub fn initrd_command(sandbox: Sandbox<'_>, initrd: &Path) -> Cmd {
+    sandbox
+        .show(initrd, "/initrd.zst")
+        .cmd("/usr/bin/zstd", ["-dcq", "/initrd.zst"])
+}
+
 /// Bytes that the EROFS file system at `partition` takes of its slot.
 pub fn file_system_size(sandbox: Sandbox<'_>, partition: &Path) -> Result<Option<u64>, Failure> {
     let output = sandbox

@@ -14,6 +14,7 @@ use std::fmt;
 use owners::Owners;
 
 pub mod budgets;
+pub mod cpio;
 pub mod extract;
 pub mod owners;
 pub mod packages;
@@ -133,6 +134,25 @@ pub fn inspect<'a>(entries: impl IntoIterator<Item = Entry<'a>>, policy: &Policy
         gate.look(&entry, policy);
     }
     gate.findings()
+}
+
+/// Judges the files of an initrd. Its programs run before anybody can log in,
+/// so set-id bits mean nothing there, and it has no package database.
+pub fn inspect_initrd(archive: &[u8]) -> Result<Vec<Finding>, cpio::NotCpio> {
+    let entries = cpio::entries(archive)?;
+    let policy = Policy {
+        product: false,
+        set_uid: BTreeSet::new(),
+    };
+    let findings = inspect(entries, &policy)
+        .into_iter()
+        .filter(|f| f.rule != Rule::SetUid);
+    Ok(findings
+        .map(|finding| Finding {
+            path: format!("initrd:{}", finding.path),
+            ..finding
+        })
+        .collect())
 }
 
 /// A gate under way: entries may come in any order and in parts.

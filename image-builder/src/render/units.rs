@@ -74,6 +74,9 @@ fn drop_in(unit: &str) -> String {
          Before=sf-ready.service\n\
          \n\
          [Service]\n\
+         # The gate asks the database, whose DSN may be a credential. A unit with a mount namespace\n\
+         # of its own does not see those of the system.\n\
+         ImportCredential=sf.*\n\
          ExecStartPre={AGENT} gate {unit}\n"
     )
 }

@@ -308,7 +308,10 @@ fn a_hypervisor_waits_for_the_bootstrap_of_another_node() {
     let began = std::time::Instant::now();
     let ran = hypervisor.agent(&["run"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
-    assert!(began.elapsed() < std::time::Duration::from_secs(10), "waited");
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(10),
+        "waited"
+    );
     assert!(hypervisor.console().contains("SF-BOOTSTRAP-REQUIRED"));
     assert_eq!(other.dump(), "");
 }

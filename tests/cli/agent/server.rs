@@ -1,7 +1,10 @@
 //! A private MariaDB for one test, on a free loopback port.
 
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use sf_command::{Child, Cmd, Sink, Tool};
@@ -15,25 +18,32 @@ pub(crate) struct Server {
     running: Option<Child>,
 }
 
-/// A data folder as mariadb-install-db makes it: once for all tests.
+/// A data folder as mariadb-install-db makes it: once, since it takes seconds.
 fn seed() -> &'static Path {
     static SEED: OnceLock<PathBuf> = OnceLock::new();
     SEED.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("mariadb-seed-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let seed = folder.join("mariadb-seed");
+        if seed.is_dir() {
+            return seed;
+        }
+        let partial = tempfile::tempdir_in(folder).unwrap();
+        let data = partial.path().join("data");
         Cmd::new(Tool::MariadbInstallDb)
             .args([
                 "--no-defaults",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
             ])
-            .arg(format!("--datadir={}", folder.display()))
+            .arg(format!("--datadir={}", data.display()))
             .args(as_this_user())
             .timeout(Duration::from_mins(2))
             .run()
             .unwrap();
-        folder
+        // Another run may have been faster; its folder is as good.
+        let renamed = std::fs::rename(&data, &seed);
+        assert!(renamed.is_ok() || seed.is_dir(), "{renamed:?}");
+        seed
     })
 }
 
@@ -47,11 +57,7 @@ impl Server {
     /// A server with an empty database `shakenfist`, not running yet.
     pub(crate) fn prepared() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind(("127.0.0.1", 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port();
         Cmd::new(Tool::Cp)
             .arg("-a")
             .arg(seed())
@@ -98,12 +104,12 @@ impl Server {
             .unwrap();
         self.running = Some(child);
         let deadline = Instant::now() + Duration::from_mins(1);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(
-                Instant::now() < deadline,
-                "mariadbd does not start; see {:?}",
-                self.folder.keep_path()
-            );
+        // The socket comes last, and only if the port was free.
+        while UnixStream::connect(self.socket()).is_err() {
+            let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "mariadbd does not start:\n{log}");
+            let ended = self.running.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "mariadbd ended:\n{log}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -149,12 +155,16 @@ impl Server {
     }
 }
 
-trait KeepPath {
-    fn keep_path(&self) -> &Path;
-}
-
-impl KeepPath for tempfile::TempDir {
-    fn keep_path(&self) -> &Path {
-        self.path()
+/// A port for a server that is to be stopped and started: below the range that
+/// the kernel gives to outgoing connections, or one of those might have taken
+/// it in the meantime.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 100;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }

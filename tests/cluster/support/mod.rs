@@ -61,11 +61,15 @@ impl Server {
     fn launch(&mut self, options: &[&str]) {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let log = self.folder.path().join("log");
+        // Not the shared one: a server that starts removes the temporary tables
+        // that it finds there, and the one that they belonged to crashes.
+        std::fs::create_dir_all(path("tmp")).unwrap();
         let child = Cmd::new(Tool::Mariadbd)
             .arg("--no-defaults")
             .arg(format!("--datadir={}", path("data")))
             .arg(format!("--socket={}", path("socket")))
             .arg(format!("--pid-file={}", path("pid")))
+            .arg(format!("--tmpdir={}", path("tmp")))
             .arg(format!("--port={}", self.port))
             .args(account())
             .args([
@@ -159,6 +163,16 @@ impl Server {
     /// The DSN of a database and its user.
     pub(crate) fn dsn(&self, name: &str) -> String {
         dsn(name, self.port)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(30).collect();
+            eprintln!("the server's log, latest first:\n{}", tail.join("\n"));
+        }
     }
 }
 
@@ -309,7 +323,7 @@ fn make_seed(cache: &Path, seed: &Path) {
     Cmd::new(Tool::MariadbInstallDb)
         .arg("--no-defaults")
         .arg(format!("--datadir={}", data.display()))
-        // In a shared folder two of them trip over each other's files.
+        // As in launch(): not the shared one.
         .arg(format!("--tmpdir={}", temporary.display()))
         .args(account())
         .args([

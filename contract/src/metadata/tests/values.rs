@@ -230,8 +230,7 @@ fn values_at_the_edge_of_the_rules_are_taken() {
 #[test]
 fn an_equals_sign_is_refused_only_where_the_release_cannot_read_it() {
     let mut release = release();
-    release.series = "0.8".parse().unwrap();
-    release.version = None;
+    release.forbidden_in_config.clear();
     let merged = merge([file(&with("config", "X = \"a=b\""))]);
     let resolved = resolve(&merged);
     let target = Target {

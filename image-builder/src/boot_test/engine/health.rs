@@ -16,6 +16,9 @@ const SETTLE: Duration = Duration::from_mins(1);
 /// How long one question may take, on hardware.
 const QUESTION: Duration = Duration::from_secs(20);
 
+/// How long a machine may take to say that it is there, on hardware.
+const PING: Duration = Duration::from_secs(3);
+
 /// Units whose times are of interest, with the name of their figures.
 const UNITS: [(&str, &str); 4] = [
     ("sf-firstboot.service", "agent"),
@@ -186,7 +189,10 @@ impl Engine<'_> {
 
     /// Keeps what a machine knows before it goes off.
     pub(super) fn collect(&mut self, index: usize) {
-        if !self.machines[index].answers() {
+        // One that hangs would take the time of every question.
+        if !self.machines[index].answers()
+            || self.machines[index].run("true", self.scaled(PING)).is_err()
+        {
             return;
         }
         let name = self.machines[index].spec.name.clone();
