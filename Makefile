@@ -5,7 +5,7 @@ PROFILE ?= hypervisor
 RELEASE ?= 0.7
 OUT ?= out
 CARGO ?= cargo
-SF_IMAGE = $(CARGO) run --quiet --release --locked -p sf-image --
+SF_IMAGE = $(CARGO) run --quiet --locked -p sf-image --
 
 .DEFAULT_GOAL := help
 .PHONY: help image check test lint advisories bench clean

@@ -25,7 +25,7 @@ step() { # name, command...
   fi
 }
 
-sf_image() { cargo run --quiet --release --locked -p sf-image -- "$@"; }
+sf_image() { cargo run --quiet --locked -p sf-image -- "$@"; }
 
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -89,7 +89,8 @@ pub fn compile_cmd(checkout: &Path, cargo_home: &Path, target: &Path) -> Cmd {
     Cmd::new(Tool::Cargo)
         .args([
             "build",
-            "--release",
+            "--profile",
+            "agent",
             "--locked",
             "--package",
             "sf-firstboot",
@@ -120,7 +121,7 @@ pub fn compile(
     on_line: impl FnMut(&str),
 ) -> Result<Agent, AgentError> {
     run(&compile_cmd(checkout, &cargo_home(), target), on_line)?;
-    check(&target.join("release/sf-firstboot"), glibc)
+    check(&target.join("agent/sf-firstboot"), glibc)
 }
 
 fn run(cmd: &Cmd, mut on_line: impl FnMut(&str)) -> Result<(), AgentError> {
@@ -281,7 +282,7 @@ mod tests {
             "{shown}"
         );
         assert!(
-            shown.contains("cargo build --release --locked --package sf-firstboot"),
+            shown.contains("cargo build --profile agent --locked --package sf-firstboot"),
             "{shown}"
         );
     }

@@ -80,7 +80,9 @@ impl Conf {
 
     /// Every setting with its values, in the order in which they were set.
     pub fn values(&self) -> impl Iterator<Item = (Setting, &[String])> {
-        self.values.iter().map(|(setting, values)| (*setting, values.as_slice()))
+        self.values
+            .iter()
+            .map(|(setting, values)| (*setting, values.as_slice()))
     }
 
     /// The text of the file, after a comment.

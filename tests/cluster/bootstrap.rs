@@ -11,11 +11,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use sf_contract::release::Schema;
 use sf_contract::secret::Secret;
-use sf_firstboot::bootstrap::{Inputs, Outcome, Plan, rehearse, wait_for_bootstrap};
+use sf_firstboot::bootstrap::{Inputs, Outcome, Plan, rehearse};
 use sf_firstboot::database::{Connector, read_cluster};
-use support::metadata::{
-    KEY, author, bootstrap, bootstrapped, definitions, dump, inputs, pass, within,
-};
+use support::metadata::{KEY, author, bootstrap, bootstrapped, definitions, dump, inputs, within};
 use support::{Admin, PASSWORD, Server, block_on, connector, shared};
 
 const OPERATIONS: [&str; 6] = [
@@ -337,56 +335,6 @@ fn a_rehearsal_says_what_would_happen_and_leaves_nothing() {
     let failures = rehearsal().unwrap_err();
     assert_eq!(failures[0].code.id, "SF-DB-SCHEMA", "{failures:?}");
     assert_eq!(dump(&mut admin, "rehearse"), before);
-}
-
-#[test]
-fn other_roles_wait_and_make_no_tables() {
-    let server = shared();
-    let connector = connector(&server.database("waiting"));
-    let mut told = Vec::new();
-    let failure = block_on(wait_for_bootstrap(&connector, within(1), &mut |text| {
-        told.push(text.to_owned());
-    }))
-    .unwrap_err();
-    assert_eq!(failure.code.id, "SF-BOOTSTRAP-WAITING", "{failure}");
-    assert_eq!(failure.kind().exit_code(), 75);
-    assert_eq!(
-        told,
-        ["waiting for a database-tier node to bootstrap the cluster: its tables are not there yet"]
-    );
-    let mut admin = server.admin();
-    assert!(dump(&mut admin, "waiting").is_empty());
-
-    // Half-way is not there yet.
-    bootstrap(&connector, inputs()).unwrap();
-    admin.run("DELETE FROM waiting.bootstrap_operations WHERE name = 'auth-secret-seed'");
-    let failure = block_on(wait_for_bootstrap(&connector, within(1), &mut |_| {})).unwrap_err();
-    assert!(
-        failure
-            .what
-            .contains("complete so far: cluster-series, config/"),
-        "{failure}"
-    );
-
-    // It ends as soon as another node is done.
-    let waiter = std::thread::spawn({
-        let connector = connector.clone();
-        move || block_on(wait_for_bootstrap(&connector, within(20), &mut |_| {})).map(drop)
-    });
-    std::thread::sleep(Duration::from_millis(300));
-    bootstrap(&connector, inputs()).unwrap();
-    waiter.join().unwrap().unwrap();
-    pass(&connector, 7, "h1.example").unwrap();
-}
-
-#[test]
-fn waiting_does_not_mend_a_wrong_password() {
-    let server = shared();
-    let connector = connector(&server.database("impatient").replace(PASSWORD, "wrong"));
-    let started = std::time::Instant::now();
-    let failure = block_on(wait_for_bootstrap(&connector, within(30), &mut |_| {})).unwrap_err();
-    assert_eq!(failure.code.id, "SF-DB-AUTH");
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[test]

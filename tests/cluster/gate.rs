@@ -1,13 +1,17 @@
-//! The gate against a real server: the rows it writes, the rows it does not,
-//! and that the schema itself keeps a third series out.
+//! The gate against a real server, and the wait before it: the rows that are
+//! written, those that are not, and that the schema itself keeps a third series
+//! out.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
+use std::time::{Duration, Instant};
+
+use sf_firstboot::bootstrap::wait_for_bootstrap;
 use sf_firstboot::gate::{Progress, facts, progress, restart};
-use support::metadata::{bootstrapped, dump, image, pass};
-use support::{Admin, block_on, shared};
+use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, pass, within};
+use support::{Admin, PASSWORD, block_on, connector, shared};
 
 fn series(admin: &mut Admin, name: &str) -> Vec<String> {
     admin
@@ -32,7 +36,7 @@ fn nodes(admin: &mut Admin, name: &str) -> Vec<String> {
 #[test]
 fn before_the_bootstrap_nodes_wait_and_write_nothing() {
     let server = shared();
-    let connector = support::connector(&server.database("early"));
+    let connector = connector(&server.database("early"));
     let failure = pass(&connector, 7, "h1").unwrap_err();
     assert_eq!(failure.code.id, "SF-GATE-WAITING");
     assert_eq!(failure.kind().exit_code(), 75);
@@ -258,4 +262,54 @@ fn image_of(clearance: &sf_firstboot::gate::Clearance) -> sf_firstboot::gate::Im
         image_version: clearance.record().image_version.clone(),
         ..image(7)
     }
+}
+
+#[test]
+fn other_roles_wait_and_make_no_tables() {
+    let server = shared();
+    let connector = connector(&server.database("waiting"));
+    let mut told = Vec::new();
+    let failure = block_on(wait_for_bootstrap(&connector, within(1), &mut |text| {
+        told.push(text.to_owned());
+    }))
+    .unwrap_err();
+    assert_eq!(failure.code.id, "SF-BOOTSTRAP-WAITING", "{failure}");
+    assert_eq!(failure.kind().exit_code(), 75);
+    assert_eq!(
+        told,
+        ["waiting for a database-tier node to bootstrap the cluster: its tables are not there yet"]
+    );
+    let mut admin = server.admin();
+    assert!(dump(&mut admin, "waiting").is_empty());
+
+    // Half-way is not there yet.
+    bootstrap(&connector, inputs()).unwrap();
+    admin.run("DELETE FROM waiting.bootstrap_operations WHERE name = 'auth-secret-seed'");
+    let failure = block_on(wait_for_bootstrap(&connector, within(1), &mut |_| {})).unwrap_err();
+    assert!(
+        failure
+            .what
+            .contains("complete so far: cluster-series, config/"),
+        "{failure}"
+    );
+
+    // It ends as soon as another node is done.
+    let waiter = std::thread::spawn({
+        let connector = connector.clone();
+        move || block_on(wait_for_bootstrap(&connector, within(20), &mut |_| {})).map(drop)
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    bootstrap(&connector, inputs()).unwrap();
+    waiter.join().unwrap().unwrap();
+    pass(&connector, 7, "h1.example").unwrap();
+}
+
+#[test]
+fn waiting_does_not_mend_a_wrong_password() {
+    let server = shared();
+    let connector = connector(&server.database("impatient").replace(PASSWORD, "wrong"));
+    let started = Instant::now();
+    let failure = block_on(wait_for_bootstrap(&connector, within(30), &mut |_| {})).unwrap_err();
+    assert_eq!(failure.code.id, "SF-DB-AUTH");
+    assert!(started.elapsed() < Duration::from_secs(5));
 }

@@ -149,6 +149,9 @@ pub fn mariadb(
             format!("--socket={folder}/mariadb.sock"),
             format!("--pid-file={folder}/mariadb.pid"),
             format!("--init-file={init}"),
+            // A starting server deletes the temporary tables it finds; in a
+            // shared folder they would be another server's.
+            format!("--tmpdir={folder}"),
             format!("--port={port}"),
         ])
         .args([
@@ -211,6 +214,7 @@ fn mariadb_seed(cache: &Utf8Path) -> Result<Utf8PathBuf, Error> {
     let data = partial.path().join("data");
     as_this_user(Cmd::new(Tool::MariadbInstallDb).arg("--no-defaults"))
         .arg(format!("--datadir={}", data.display()))
+        .arg(format!("--tmpdir={}", partial.path().display()))
         .args(["--auth-root-authentication-method=normal", "--skip-test-db"])
         .timeout(Duration::from_mins(2))
         .run()?;

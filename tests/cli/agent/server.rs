@@ -36,6 +36,7 @@ fn seed() -> &'static Path {
                 "--skip-test-db",
             ])
             .arg(format!("--datadir={}", data.display()))
+            .arg(format!("--tmpdir={}", partial.path().display()))
             .args(as_this_user())
             .timeout(Duration::from_mins(2))
             .run()
@@ -96,6 +97,9 @@ impl Server {
             .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", self.socket().display()))
             .arg(format!("--pid-file={}", data.join("pid").display()))
+            // A starting server deletes the temporary tables it finds; in a
+            // shared folder they would be another server's.
+            .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--port={}", self.port))
             .args(as_this_user())
             .stdout(Sink::Null)

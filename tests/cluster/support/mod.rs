@@ -167,6 +167,7 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "what a failing test has to say")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
