@@ -189,10 +189,9 @@ impl Engine<'_> {
 
     /// Keeps what a machine knows before it goes off.
     pub(super) fn collect(&mut self, index: usize) {
+        let limit = self.scaled(PING);
         // One that hangs would take the time of every question.
-        if !self.machines[index].answers()
-            || self.machines[index].run("true", self.scaled(PING)).is_err()
-        {
+        if !self.machines[index].answers() || self.machines[index].run("true", limit).is_err() {
             return;
         }
         let name = self.machines[index].spec.name.clone();

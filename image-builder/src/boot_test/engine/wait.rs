@@ -96,7 +96,16 @@ impl Engine<'_> {
                 return Seen::bad(asked, Value::Null, problem);
             }
             if Instant::now() > deadline {
-                let problem = format!("the daemons are not ready within {} s", limit.as_secs());
+                let seconds = limit.as_secs();
+                let mut problem = format!("the daemons are not ready within {seconds} s");
+                let card = self.machines[index]
+                    .results()
+                    .outcomes
+                    .pop()
+                    .and_then(|last| last.card);
+                if let Some(card) = card {
+                    problem = format!("{problem}; the last card:\n{card}");
+                }
                 let failed = self.ask(
                     index,
                     "systemctl --failed --plain --no-legend; systemctl list-jobs --no-legend",
