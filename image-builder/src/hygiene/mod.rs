@@ -11,11 +11,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use libraries::Libraries;
 use owners::Owners;
 
 pub mod budgets;
 pub mod cpio;
 pub mod extract;
+mod libraries;
 pub mod owners;
 pub mod packages;
 mod secrets;
@@ -80,6 +82,8 @@ pub enum Rule {
     SetUid,
     /// A package that no product carries.
     Infrastructure,
+    /// A shared library that a program of ours needs is not in the image.
+    Library,
     /// Larger than its budget.
     Size,
 }
@@ -99,6 +103,7 @@ impl Rule {
             Self::Log => "log",
             Self::SetUid => "set-uid",
             Self::Infrastructure => "infrastructure",
+            Self::Library => "library",
             Self::Size => "size",
         }
     }
@@ -137,7 +142,8 @@ pub fn inspect<'a>(entries: impl IntoIterator<Item = Entry<'a>>, policy: &Policy
 }
 
 /// Judges the files of an initrd. Its programs run before anybody can log in,
-/// so set-id bits mean nothing there, and it has no package database.
+/// so set-id bits mean nothing there, and it has no package database by which
+/// to tell the distribution's programs from ours (there are none).
 pub fn inspect_initrd(archive: &[u8]) -> Result<Vec<Finding>, cpio::NotCpio> {
     let entries = cpio::entries(archive)?;
     let policy = Policy {
@@ -146,7 +152,7 @@ pub fn inspect_initrd(archive: &[u8]) -> Result<Vec<Finding>, cpio::NotCpio> {
     };
     let findings = inspect(entries, &policy)
         .into_iter()
-        .filter(|f| f.rule != Rule::SetUid);
+        .filter(|f| !matches!(f.rule, Rule::SetUid | Rule::Library));
     Ok(findings
         .map(|finding| Finding {
             path: format!("initrd:{}", finding.path),
@@ -162,6 +168,7 @@ pub struct Gate {
     /// Programs and libraries with a private key in them.
     elf: BTreeSet<String>,
     owners: Owners,
+    libraries: Libraries,
 }
 
 impl Gate {
@@ -169,6 +176,7 @@ impl Gate {
     pub fn look(&mut self, entry: &Entry<'_>, policy: &Policy) {
         self.owners.learn(entry);
         let path = seen_by_node(entry.path);
+        self.libraries.learn(entry, &path);
         let mut found = |rule, what: String| self.found.push((rule, path.clone(), what));
         if entry.mode & 0o6000 != 0 && entry.kind == Kind::File && !policy.set_uid.contains(&path) {
             let bit = if entry.mode & 0o4000 == 0 {
@@ -219,6 +227,7 @@ impl Gate {
         self.found.extend(other.found);
         self.elf.extend(other.elf);
         self.owners.merge(other.owners);
+        self.libraries.merge(other.libraries);
     }
 
     /// What was found, with owners.
@@ -227,7 +236,17 @@ impl Gate {
             mut found,
             elf,
             owners,
+            libraries,
         } = self;
+        // A package's own dependencies are its own business: what it misses,
+        // somebody took out on purpose.
+        let ours = libraries
+            .missing()
+            .filter(|(path, _)| !owners.is_packaged(path));
+        found.extend(ours.map(|(path, library)| {
+            let what = format!("needs {library}, which is not in the image");
+            (Rule::Library, path, what)
+        }));
         // A library of the distribution that tests itself at start (gnutls) has
         // keys in it that the whole world has.
         let is_self_test = |path: &String| elf.contains(path) && owners.is_packaged(path);
