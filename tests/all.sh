@@ -47,6 +47,7 @@ step unit-and-mariadb cargo test --workspace --locked
 step compile cargo build --workspace --locked
 step check-profiles "$builder" check
 step images "$builder" build --output-dir out $(printf -- '--profile %s ' "${profiles[@]}")
+step builder-parts cargo test -p sf-image --test builder_parts --locked -- --ignored
 step build-failures tests/build-failures.sh "$builder"
 
 # Under emulation a machine keeps one processor busy, so two scenarios at a time;
