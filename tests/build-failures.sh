@@ -22,16 +22,16 @@ expect() { # exit code, texts that the error must have (one a line) -- command
     grep -qF -- "$text" "$work/err" || fail "the error does not say \"$text\""
   done <<<"$texts"
 }
-checkout() { # a copy of the documents with one more profile on standard input
+checkout() { # folder, profile: a copy of the documents; standard input is appended to the profile
   mkdir "$1"
   cp -a "$root"/{profiles,releases,mkosi.conf.d,mkosi.extra,mkosi.repart,mkosi.images,mkosi.finalize} "$1"
-  cat >"$1/profiles/test.toml"
+  cat >>"$1/profiles/$2.toml"
 }
 agent=$("$sf_image" render --profile database-tier --output-dir "$work/rendered" >/dev/null && readlink -f "$work/rendered/agent")
 build() { "$sf_image" build --agent "$agent" --image-version 1 "$@"; }
 
 case_ "a package that does not exist"
-checkout "$work/missing" <<'T'
+checkout "$work/missing" test <<'T'
 schema = 1
 summary = "asks for what is not there"
 extends = "database-tier"
@@ -41,10 +41,8 @@ expect 78 "no-such-package-as-this" -- build --root "$work/missing" --profile te
 [ ! -e "$work/missing/out/test/1" ] || fail "published in spite of it"
 
 case_ "what must not be in an image"
-checkout "$work/planted" <<'T'
-schema = 1
-summary = "what must not be in an image"
-extends = "database-tier"
+# In the role's own profile, so that the build finds its base tree in the cache.
+checkout "$work/planted" database-tier <<'T'
 [[file]]
 path = "/usr/lib/planted/key.pem"
 source = "planted.key"
@@ -58,9 +56,9 @@ T
 printf -- '-----BEGIN PRIVATE KEY-----\n%s\n-----END PRIVATE KEY-----\n' "$(head -c 96 /dev/urandom | base64 -w 64)" >"$work/planted/profiles/planted.key"
 expect 77 "private-key: /usr/lib/planted/key.pem
 password: /etc/default/planted
-node-config: /etc/sf/config" -- build --root "$work/planted" --profile test --output-dir "$work/planted/out"
+node-config: /etc/sf/config" -- build --root "$work/planted" --profile database-tier --output-dir "$work/planted/out"
 ! grep -q Zk3hQv9T "$work/err" || fail "the error shows the planted password"
-[ ! -e "$work/planted/out/test/1" ] || fail "published in spite of it"
+[ ! -e "$work/planted/out/database-tier/1" ] || fail "published in spite of it"
 
 case_ "a build killed half-way: the previous image stays, nothing goes on running, the next build works"
 out=$work/killed
@@ -100,8 +98,7 @@ expect 69 "error:" -- unshare --net env SF_CACHE_DIR="$work/empty" "$sf_image" b
 case_ "no root"
 install -m 0755 "$sf_image" "$work/sf-image"
 chmod 0755 "$work"
-checkout "$work/unprivileged" </dev/null
-rm "$work/unprivileged/profiles/test.toml"
+checkout "$work/unprivileged" database-tier </dev/null
 mkdir -m 0777 "$work/home"
 expect 69 "root" -- setpriv --reuid=65534 --regid=65534 --clear-groups env HOME="$work/home" "$work/sf-image" build --root "$work/unprivileged" --profile database-tier --output-dir "$work/home/out"
 echo "$cases passed, 0 failed"

@@ -207,7 +207,7 @@ impl<'r> Engine<'r> {
             Action::Start(service) => self.service(*service, true),
             Action::Stop(service) => self.service(*service, false),
             Action::Boot(vm) => self.boot(vm),
-            Action::PowerOff(vm) => self.power_off(vm, limit),
+            Action::PowerOff { vm, checks } => self.power_off(vm, *checks, limit),
             Action::Agent(agent) => self.agent(agent, limit),
             Action::Ready { vm, daemons } => self.ready(vm, daemons, limit),
             Action::Request(request) => self.request(request, step.within),

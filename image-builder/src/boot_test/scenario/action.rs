@@ -10,7 +10,7 @@ impl Action {
             Self::Start(_)
                 | Self::Stop(_)
                 | Self::Boot(_)
-                | Self::PowerOff(_)
+                | Self::PowerOff { .. }
                 | Self::Agent(_)
                 | Self::Ready { .. }
         )
@@ -22,7 +22,7 @@ impl Action {
             Self::Start(_) => "start",
             Self::Stop(_) => "stop",
             Self::Boot(_) => "boot",
-            Self::PowerOff(_) => "power_off",
+            Self::PowerOff { .. } => "power_off",
             Self::Agent(_) => "agent",
             Self::Ready { .. } => "ready",
             Self::Request(_) => "request",
@@ -39,7 +39,7 @@ impl Action {
     pub fn machine(&self) -> Option<&str> {
         match self {
             Self::Boot(vm)
-            | Self::PowerOff(vm)
+            | Self::PowerOff { vm, .. }
             | Self::Ready { vm, .. }
             | Self::Run { vm, .. }
             | Self::Console { vm, .. } => Some(vm),

@@ -130,7 +130,12 @@ pub enum Action {
     /// Switches a machine on; does not wait.
     Boot(String),
     /// Looks at a machine a last time, shuts it down from inside and waits.
-    PowerOff(String),
+    PowerOff {
+        /// The machine.
+        vm: String,
+        /// Whether the checks of a healthy machine are made, where they apply.
+        checks: bool,
+    },
     /// Waits for the end of a run of the agent.
     Agent(AgentStep),
     /// Waits until the daemons' readiness probes passed.

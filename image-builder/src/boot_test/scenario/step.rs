@@ -85,7 +85,8 @@ impl StepReader<'_, '_, '_> {
             "power_off" => {
                 let vm = self.verb_running()?;
                 self.known.running.remove(&vm);
-                Some(Action::PowerOff(vm))
+                let checks = self.table.boolean("checks").is_none_or(|field| field.value);
+                Some(Action::PowerOff { vm, checks })
             }
             "agent" => self.agent(),
             "ready" => {
@@ -386,7 +387,7 @@ fn default_title(action: &Action) -> String {
         Action::Start(service) => format!("start {}", service.name()),
         Action::Stop(service) => format!("stop {}", service.name()),
         Action::Boot(vm) => format!("boot {vm}"),
-        Action::PowerOff(vm) => format!("power off {vm}"),
+        Action::PowerOff { vm, .. } => format!("power off {vm}"),
         Action::Agent(step) => format!("{}: the agent ends as {}", step.vm, step.outcome),
         Action::Ready { vm, .. } => format!("{vm}: the daemons are ready"),
         Action::Request(step) => {
