@@ -15,7 +15,7 @@ until [ -e "$port" ]; do sleep 0.2; done
 sample() {
     local -A seen last age
     local -a argv environ
-    local process pid name key pass=0
+    local process pid name cgroup unit key pass=0
     while :; do
         pass=$((pass + 1))
         for process in /proc/[0-9]*; do
@@ -27,16 +27,22 @@ sample() {
             {
                 mapfile -d '' -t argv <"$process/cmdline" &&
                     mapfile -d '' -t environ <"$process/environ" &&
-                    read -r name <"$process/comm"
+                    read -r name <"$process/comm" &&
+                    read -r cgroup <"$process/cgroup"
             } 2>/dev/null || continue
             # The kernel's own have none.
             [ ${#argv[@]} -gt 0 ] || continue
             pid=${process#/proc/}
+            # "0::/system.slice/x.service/child" is of x.service.
+            unit=${cgroup#*.slice/}
+            while [[ $unit == *.slice/* ]]; do unit=${unit#*.slice/}; done
+            unit=${unit%%/*}
             key="$pid|$name|${argv[*]}"
             [ -z "${seen[$key]-}" ] || continue
             seen[$key]=1
-            printf 'cmdline %s %s %s\n' "$pid" "${name// /_}" "${argv[*]//$'\n'/ }"
-            printf 'environ %s %s %s\n' "$pid" "${name// /_}" "${environ[*]//$'\n'/ }"
+            name="${unit:--}/${name// /_}"
+            printf 'cmdline %s %s %s\n' "$pid" "$name" "${argv[*]//$'\n'/ }"
+            printf 'environ %s %s %s\n' "$pid" "$name" "${environ[*]//$'\n'/ }"
         done >>"$folder/processes"
         sleep 0.3
     done

@@ -14,7 +14,7 @@ const CHUNK: usize = 1 << 20;
 /// A secret that was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Finding {
-    /// `console:boot1`, `disk:/etc/sf/config`, `environ:sf-daemon`, `journal`.
+    /// `console`, `disk:/etc/sf/config`, `environ:sf-daemon.service/ip`, `journal`.
     pub place: String,
     /// The secret's name.
     pub secret: String,
@@ -136,7 +136,8 @@ impl Searcher {
         Ok(())
     }
 
-    /// Looks through a record of processes (`cmdline|environ PID NAME …`).
+    /// Looks through a record of processes: lines `cmdline PID UNIT/NAME …` and
+    /// `environ PID UNIT/NAME …`.
     pub fn processes(&mut self, record: &str) {
         for line in record.lines() {
             let mut words = line.splitn(4, ' ');
@@ -220,7 +221,7 @@ mod tests {
         let mut searcher = Searcher::new(secrets.patterns());
         searcher.folder("disk", root).unwrap();
         searcher.processes(&format!(
-            "cmdline 7 sf-ctl sf-ctl set {key}\nenviron 8 sf-daemon A={seed}\n"
+            "cmdline 7 x.service/sf-ctl sf-ctl set {key}\nenviron 8 y.service/sf A={seed}\n"
         ));
         assert!(searcher.extent().0 >= 5);
         let allowed = [
@@ -249,11 +250,15 @@ mod tests {
         assert_eq!(
             found,
             [
-                ("cmdline:sf-ctl system_key".to_owned(), "plain", false),
+                (
+                    "cmdline:x.service/sf-ctl system_key".to_owned(),
+                    "plain",
+                    false
+                ),
                 ("disk:/big system_key".to_owned(), "hex", false),
                 ("disk:/etc/sf/config auth_seed".to_owned(), "plain", true),
                 ("disk:/link auth_seed".to_owned(), "plain", false),
-                ("environ:sf-daemon auth_seed".to_owned(), "plain", false),
+                ("environ:y.service/sf auth_seed".to_owned(), "plain", false),
             ]
         );
     }
