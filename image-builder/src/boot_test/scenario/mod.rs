@@ -242,7 +242,7 @@ pub struct SearchStep {
 /// A place that may hold a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// `disk:/etc/sf/config`, `environ:sf-daemon`; `*` stands for anything.
+    /// `disk:/etc/sf/config`, `environ:sf-daemon.service/*`; `*` stands for anything.
     pub place: String,
     /// The secret's name; `None` for all.
     pub secret: Option<String>,
