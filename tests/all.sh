@@ -48,7 +48,7 @@ step compile cargo build --workspace --locked
 step check-profiles "$builder" check
 step images "$builder" build --output-dir out $(printf -- '--profile %s ' "${profiles[@]}")
 step builder-parts cargo test -p sf-image --test builder_parts --locked -- --ignored
-step build-failures tests/build-failures.sh "$builder"
+step build-failures tests/build-failures.sh "$builder" out
 
 # Under emulation a machine keeps one processor busy, so two scenarios at a time;
 # first-boot has two machines and the port of etcd to itself.

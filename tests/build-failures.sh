@@ -2,9 +2,9 @@
 # Builds that must fail, for real: each with its exit code, an error that names
 # the cause, and the previous image untouched. Needs root, the network and a
 # cache that a build has filled; run by tests/all.sh after the images.
-# Usage: build-failures.sh SF_IMAGE
+# Usage: build-failures.sh SF_IMAGE IMAGES (the folder with the images)
 set -euo pipefail
-sf_image=$(realpath "$1")
+sf_image=$(realpath "$1") images=$(realpath "$2")
 root=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/sf-build-failures.XXXXXX")
 small=$work/small
@@ -27,6 +27,7 @@ checkout() { # folder, profile: a copy of the documents; standard input is appen
   cp -a "$root"/{profiles,releases,mkosi.conf.d,mkosi.extra,mkosi.repart,mkosi.images,mkosi.finalize} "$1"
   cat >>"$1/profiles/$2.toml"
 }
+version=$(ls -d "$images"/database-tier/*/ | sort -V | tail -n 1 | xargs basename)
 agent=$("$sf_image" render --profile database-tier --output-dir "$work/rendered" >/dev/null && readlink -f "$work/rendered/agent")
 build() { "$sf_image" build --agent "$agent" --image-version 1 "$@"; }
 
@@ -62,9 +63,11 @@ node-config: /etc/sf/config" -- build --root "$work/planted" --profile database-
 
 case_ "a build killed half-way: the previous image stays, nothing goes on running, the next build works"
 out=$work/killed
-build --root "$root" --profile database-tier --output-dir "$out" 2>"$work/err" >/dev/null || fail "the first build"
-before=$(cd "$out/database-tier/1" && sha256sum SHA256SUMS manifest.json)
-build --root "$root" --profile database-tier --output-dir "$out" --force 2>"$work/err" >/dev/null &
+mkdir -p "$out/database-tier"
+cp -a --sparse=always "$images/database-tier/$version" "$out/database-tier/"
+before=$(cd "$out/database-tier/$version" && sha256sum SHA256SUMS manifest.json)
+again() { "$sf_image" build --agent "$agent" --image-version "$version" --root "$root" --profile database-tier --output-dir "$out" --force 2>"$work/err" >/dev/null; }
+again &
 killed=$!
 for _ in $(seq 600); do
   grep -q "database-tier: image" "$work/err" && pgrep -f "mkosi .*$out" >/dev/null && break
@@ -77,9 +80,9 @@ kill -KILL $(pgrep -P "$killed") "$killed"
 wait "$killed" 2>/dev/null || true
 sleep 1
 ! pgrep -f "$out" >/dev/null || fail "something goes on running: $(pgrep -af "$out")"
-[ "$before" = "$(cd "$out/database-tier/1" && sha256sum SHA256SUMS manifest.json)" ] || fail "the previous image changed"
-(cd "$out/database-tier/1" && sha256sum --quiet --check SHA256SUMS) || fail "the previous image is damaged"
-build --root "$root" --profile database-tier --output-dir "$out" --force 2>"$work/err" >/dev/null || fail "the next build"
+[ "$before" = "$(cd "$out/database-tier/$version" && sha256sum SHA256SUMS manifest.json)" ] || fail "the previous image changed"
+(cd "$out/database-tier/$version" && sha256sum --quiet --check SHA256SUMS) || fail "the previous image is damaged"
+again || fail "the next build"
 ! ls -d "$out"/database-tier/.partial-* >/dev/null 2>&1 || fail "a partial folder is left"
 
 case_ "a full disk"
