@@ -44,9 +44,9 @@ impl Engine<'_> {
                         return Seen::bad(asked, json!(seen), problem);
                     }
                     Ok(()) => return Seen::good(asked, json!(seen)),
-                    Err(_)
-                        if outcome.exit_code == Some(TRANSIENT)
-                            && step.exit_code != Some(TRANSIENT) => {}
+                    // Also when another 75 is wanted: before the network is up
+                    // there is no route, and nobody who could refuse.
+                    Err(_) if outcome.exit_code == Some(TRANSIENT) && !step.first_try => {}
                     Err(problem) => return Seen::bad(asked, json!(seen), problem),
                 }
             }
