@@ -86,23 +86,41 @@ pub struct Agent {
 pub fn compile_cmd(checkout: &Path, cargo_home: &Path, target: &Path) -> Cmd {
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     let flags = [remap(cargo_home, "/cargo"), remap(checkout, "/sf-image")];
-    Cmd::new(Tool::Cargo)
-        .args([
-            "build",
-            "--profile",
-            "agent",
-            "--locked",
-            "--package",
-            "sf-firstboot",
-        ])
-        .args(["--bin", "sf-firstboot", "--message-format=short"])
-        // Flags of the caller's own would change the binary.
-        .env_remove("RUSTFLAGS")
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .env("CARGO_TARGET_DIR", target)
-        .env("CARGO_TERM_COLOR", "never")
-        .cwd(checkout)
+    let mut cmd = Cmd::new(Tool::Cargo);
+    for variable in FROM_CARGO_RUN {
+        cmd = cmd.env_remove(variable);
+    }
+    cmd.args([
+        "build",
+        "--profile",
+        "agent",
+        "--locked",
+        "--package",
+        "sf-firstboot",
+    ])
+    .args(["--bin", "sf-firstboot", "--message-format=short"])
+    // Flags of the caller's own would change the binary.
+    .env_remove("RUSTFLAGS")
+    .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
+    .env("CARGO_TARGET_DIR", target)
+    .env("CARGO_TERM_COLOR", "never")
+    .cwd(checkout)
 }
+
+/// What `cargo run` puts into the builder's environment. Build scripts of
+/// dependencies ask cargo to watch these, so with them every change between
+/// `make image` and the bare builder would compile half of the agent again.
+const FROM_CARGO_RUN: [&str; 9] = [
+    "CARGO_MANIFEST_DIR",
+    "CARGO_MANIFEST_LINKS",
+    "CARGO_MANIFEST_PATH",
+    "CARGO_PKG_NAME",
+    "CARGO_PKG_VERSION",
+    "CARGO_PKG_VERSION_MAJOR",
+    "CARGO_PKG_VERSION_MINOR",
+    "CARGO_PKG_VERSION_PATCH",
+    "CARGO_PKG_VERSION_PRE",
+];
 
 /// Where cargo keeps the sources of dependencies.
 fn cargo_home() -> PathBuf {
@@ -274,7 +292,11 @@ mod tests {
         let paths = ["/src/sf", "/home/me/.cargo", "/src/sf/target"].map(Path::new);
         let shown = compile_cmd(paths[0], paths[1], paths[2]).to_string();
         assert!(
-            shown.starts_with("cd /src/sf && env -u RUSTFLAGS "),
+            shown.starts_with("cd /src/sf && env -u CARGO_MANIFEST_DIR "),
+            "{shown}"
+        );
+        assert!(
+            shown.contains(" -u CARGO_PKG_VERSION_PRE -u RUSTFLAGS "),
             "{shown}"
         );
         assert!(
