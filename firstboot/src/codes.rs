@@ -100,6 +100,9 @@ codes! {
         "A warning: the agent goes on, but any process on the node can take the secret.",
         "Make the file readable for root alone (chmod 0600), or move the secret to a systemd credential.";
     /// Configuration
+    CONFIG_HOSTNAME = "SF-CONFIG-HOSTNAME", Environment, "this node's hostname cannot be set",
+        "libvirt and Shaken Fist tell the other nodes the name that the kernel has.",
+        "See the cause; `systemctl status systemd-hostnamed` tells more. Then: systemctl restart sf-firstboot.";
     CONFIG_MISSING = "SF-CONFIG-MISSING", Configuration, "a setting that this release needs has no value",
         "Daemons would not start without it, and would not say why.",
         "Set the named field in the node's metadata.";

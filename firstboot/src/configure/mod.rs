@@ -1,21 +1,29 @@
 //! Writes what Shaken Fist's daemons read: `/etc/sf/config`, the hostname,
-//! `/etc/hosts`. Rendered anew on every boot; what is the same is not touched,
+//! `/etc/hosts`, certificates and keys. Rendered anew on every boot; what is the same is not touched,
 //! what is no longer wanted is removed.
 
 pub mod hosts;
+pub mod pki;
 pub mod settings;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use fs_err as fs;
+use sf_command::Tool;
 use sf_contract::metadata::node::NodeMetadata;
 use sf_contract::secret::Secret;
+use zeroize::Zeroizing;
 
+use crate::codes;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::paths::Paths;
 use crate::state::unwritable;
 use crate::write::{self, Access, Change};
+
+/// systemd-hostnamed is started for it.
+const HOSTNAME_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the database contributes.
 #[derive(Clone, Debug, Default)]
@@ -35,29 +43,29 @@ pub fn write_all(
 ) -> Result<(), Failure> {
     let rendered =
         settings::render(image, metadata, settings::Cluster::Known(cluster)).map_err(first)?;
-    let group = group_id(
-        &fs::read_to_string(paths.at("/etc/group")).unwrap_or_default(),
-        "sudo",
-    );
+    let groups = fs::read_to_string(paths.at("/etc/group")).unwrap_or_default();
     put(
         paths,
         "/etc/sf/config",
         rendered.expose().as_bytes(),
         Access {
             mode: 0o440,
-            group: group.unwrap_or(0),
+            group: group_id(&groups, "sudo").unwrap_or(0),
         },
     )?;
+    // First what is referred to, then what refers to it.
+    for file in pki::files(&metadata.pki, group_id(&groups, "libvirt-qemu")) {
+        // The line break at the end of a file is no part of a value.
+        let content = Zeroizing::new(format!("{}\n", file.content.expose().trim_end()));
+        put(paths, &file.path, content.as_bytes(), file.access)?;
+    }
     put(
         paths,
         "/etc/hostname",
         format!("{}\n", metadata.node.name).as_bytes(),
         Access::PUBLIC,
     )?;
-    if paths.is_this_machine() {
-        rustix::system::sethostname(metadata.node.name.as_bytes())
-            .map_err(|error| unwritable(&error.into()))?;
-    }
+    set_hostname(paths, &metadata.node.name)?;
     let before = match fs::read_to_string(paths.at("/etc/hosts")) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => hosts::DEFAULT.to_owned(),
@@ -71,11 +79,35 @@ pub fn write_all(
     )
 }
 
+/// Gives the kernel the name that /etc/hostname has now. systemd does it: the
+/// agent has no privilege for it, and later boots have the name from the start.
+fn set_hostname(paths: &Paths, name: &str) -> Result<(), Failure> {
+    let kernel = fs::read_to_string(paths.at("/proc/sys/kernel/hostname")).unwrap_or_default();
+    if !paths.is_this_machine() || kernel.trim() == name {
+        return Ok(());
+    }
+    paths
+        .tool(Tool::Hostnamectl)
+        .args(["--static", "hostname", name])
+        .timeout(HOSTNAME_LIMIT)
+        .run()
+        .map(drop)
+        .map_err(|error| {
+            Failure::new(
+                &codes::CONFIG_HOSTNAME,
+                format!("the hostname could not be set to {name}"),
+            )
+            .source("metadata field node.name")
+            .cause(&error)
+        })
+}
+
 /// A failure for the card when several settings are wrong; all were shown by preflight.
 fn first(failures: Vec<Failure>) -> Failure {
-    failures.into_iter().next().unwrap_or_else(|| {
-        Failure::new(&crate::codes::INTERNAL, "settings failed without a reason")
-    })
+    failures
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| Failure::new(&codes::INTERNAL, "settings failed without a reason"))
 }
 
 fn put(paths: &Paths, file: &str, content: &[u8], access: Access) -> Result<(), Failure> {
