@@ -16,6 +16,7 @@ pub mod hook;
 pub mod identity;
 pub mod image;
 pub mod log;
+pub mod metrics;
 pub mod paths;
 pub mod preflight;
 pub mod ready;

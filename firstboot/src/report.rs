@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::card::{Card, console, journal, port};
 use crate::image::Image;
 use crate::paths::Paths;
-use crate::status::{State, Status};
+use crate::status::{State, Status, Timed};
 
 /// A wait shorter than this is nobody's business at the console.
 const CONSOLE_AFTER: Duration = Duration::from_secs(10);
@@ -94,6 +94,8 @@ pub struct Reporter {
     /// Not the first attempt of this boot.
     again: bool,
     began: Instant,
+    /// The phase under way, and since when.
+    under_way: Option<(Phase, Instant)>,
     status: Status,
     waiting: Option<Waiting>,
 }
@@ -121,11 +123,13 @@ impl Reporter {
             again,
             by_hand: by_hand(),
             began: Instant::now(),
+            under_way: None,
             status: Status {
                 schema: 1,
                 started_at: crate::clock::now(),
                 // Until this attempt has ended, the card of the last one is what there is.
                 card: before.card.filter(|_| again),
+                attempts: if again { before.attempts } else { 0 }.saturating_add(1),
                 boot_id,
                 ..Status::default()
             },
@@ -198,6 +202,8 @@ impl Reporter {
 
     /// A phase begins.
     pub fn phase(&mut self, phase: Phase) {
+        self.phase_ends();
+        self.under_way = Some((phase, Instant::now()));
         self.waiting = None;
         phase.name().clone_into(&mut self.status.phase);
         self.status.waiting_for = None;
@@ -394,7 +400,17 @@ impl Reporter {
         (self.began.elapsed().as_secs_f64() * 10.0).round() / 10.0
     }
 
+    fn phase_ends(&mut self) {
+        if let Some((phase, since)) = self.under_way.take() {
+            self.status.phases.push(Timed {
+                phase: phase.name().into(),
+                seconds: (since.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            });
+        }
+    }
+
     fn end(&mut self, state: State, exit_code: u8) {
+        self.phase_ends();
         self.status.state = state;
         self.status.waiting_for = None;
         self.status.finished_at = Some(crate::clock::now());

@@ -5,6 +5,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::metrics;
 use crate::paths::Paths;
 use crate::write::{self, Access};
 
@@ -24,6 +25,30 @@ pub enum State {
     Ready,
     /// The run stopped; there is a card.
     Failed,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Started, Self::Ready, Self::Failed];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Started => "started",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How long a phase took.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timed {
+    /// Its name.
+    pub phase: String,
+    /// Seconds.
+    pub seconds: f64,
 }
 
 /// Everything that `status --json` shows. Fields that are not known are absent.
@@ -65,6 +90,12 @@ pub struct Status {
     /// Daemons that answered.
     #[serde(default)]
     pub daemons: Vec<String>,
+    /// Runs in this boot, this one included.
+    #[serde(default)]
+    pub attempts: u32,
+    /// What each phase that has ended took, in their order.
+    #[serde(default)]
+    pub phases: Vec<Timed>,
     /// Boot that the run belongs to.
     pub boot_id: String,
     /// RFC 3339.
@@ -101,6 +132,12 @@ impl Status {
     pub fn write(&self, paths: &Paths) -> std::io::Result<()> {
         let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::other)?;
         write::atomically(&paths.runtime(FILE), &text, Access::PUBLIC)?;
+        let metrics = metrics::render(self);
+        write::atomically(
+            &paths.runtime(metrics::FILE),
+            metrics.as_bytes(),
+            Access::PUBLIC,
+        )?;
         if self.state != State::Running {
             write::atomically(&paths.state(FILE), &text, Access::PRIVATE)?;
         }

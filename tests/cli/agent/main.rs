@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod desk;
 #[cfg(test)]
+mod logs;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod reference;
