@@ -1,6 +1,7 @@
 //! Doing the plan: all checks, then the tables, then one transaction for each
 //! operation that has no record yet.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -63,7 +64,7 @@ impl Report {
 
 /// Everything that is read before anything is written.
 struct Survey {
-    tables: TableState,
+    tables: Arc<TableState>,
     facts: Facts,
     found: Vec<(Option<OperationRecord>, Observed)>,
     server: String,
@@ -85,7 +86,7 @@ pub async fn run(
     let mut link = Link::new(connector, deadline, &codes::BOOTSTRAP_CONTENDED, tell);
     let result = work(&mut link, schema, plan, author).await;
     if let Some(session) = link.into_session() {
-        session.close().await;
+        session.release().await;
     }
     result
 }
@@ -251,8 +252,8 @@ fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgeme
 async fn make_tables(
     link: &mut Link<'_>,
     schema: &Schema,
-    seen: TableState,
-) -> Result<(Vec<String>, TableState), Failure> {
+    seen: Arc<TableState>,
+) -> Result<(Vec<String>, Arc<TableState>), Failure> {
     let mut made = Vec::new();
     let mut state = Some(seen);
     let (tables, waiting) = link

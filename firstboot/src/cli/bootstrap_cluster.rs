@@ -98,7 +98,7 @@ impl Command {
         let plan = node.plan()?;
         let schema = &node.image.release.schema;
         bootstrap::run(
-            &node.connector(),
+            node.connector(),
             schema,
             &plan,
             &node.author(),

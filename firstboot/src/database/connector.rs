@@ -9,6 +9,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 use super::backoff::Backoff;
+use super::parking::Parking;
 use super::probe::{self, Greeting};
 use super::session::Session;
 use super::trouble::{NoConnection, describe};
@@ -24,6 +25,7 @@ pub struct Connector {
     dsn: Dsn,
     timeout: Duration,
     ca: Option<PathBuf>,
+    parking: Option<Parking>,
 }
 
 /// One place to connect to.
@@ -48,6 +50,22 @@ impl Connector {
             dsn,
             timeout: DEFAULT_TIMEOUT,
             ca: None,
+            parking: None,
+        }
+    }
+
+    /// Keeps one released session for whoever connects next, this connector's
+    /// clones included; [`Self::hang_up`] ends it.
+    #[must_use]
+    pub fn keeping(mut self) -> Self {
+        self.parking = Some(Parking::default());
+        self
+    }
+
+    /// Ends the session that is kept, if any.
+    pub async fn hang_up(&self) {
+        if let Some(parking) = &self.parking {
+            parking.clear().await;
         }
     }
 
@@ -78,6 +96,11 @@ impl Connector {
     /// wrong password on a server that is up outweighs one that is down), and
     /// the others are its causes.
     pub async fn connect(&self) -> Result<Session, Failure> {
+        if let Some(parking) = &self.parking
+            && let Some(session) = parking.take().await
+        {
+            return Ok(session);
+        }
         let mut failures = Vec::new();
         let mut read_only = None;
         for target in self.targets() {
@@ -142,6 +165,7 @@ impl Connector {
             Err(error) => return Err(self.refused(target, &error).await),
         };
         let mut session = Session::new(connection, target.name(), self.dsn.user(), self.dsn.name());
+        session.home.clone_from(&self.parking);
         session
             .read_causally()
             .await

@@ -11,6 +11,7 @@ mod cluster;
 mod connector;
 mod grants;
 mod link;
+mod parking;
 pub mod preflight;
 mod probe;
 pub mod schema;

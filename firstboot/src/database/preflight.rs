@@ -4,6 +4,7 @@
 
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
+use std::sync::Arc;
 
 use super::grants::{self, Grants};
 use super::schema::{self, TableState};
@@ -32,7 +33,7 @@ pub struct Preflight {
     /// `VERSION()` of the server.
     pub server_version: String,
     /// The tables that are there.
-    pub tables: TableState,
+    pub tables: Arc<TableState>,
 }
 
 /// Runs all checks over one session. `Err` means that they could not be run.

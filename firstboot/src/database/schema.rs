@@ -9,6 +9,7 @@
 //! TABLE IF NOT EXISTS that does nothing stops every server for a moment.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use sf_contract::release::Schema;
 
@@ -300,8 +301,20 @@ fn misfits(table: &Table, columns: &[Column]) -> Vec<String> {
     absent.chain(surplus).collect()
 }
 
-/// Reads which tables and columns are there.
-pub(crate) async fn state(session: &mut Session) -> Result<TableState, SqlError> {
+/// Reads which tables and columns are there: once for each session that has
+/// seen them all, since the server opens every table for it.
+pub(crate) async fn state(session: &mut Session) -> Result<Arc<TableState>, SqlError> {
+    if let Some(known) = &session.tables {
+        return Ok(Arc::clone(known));
+    }
+    let state = Arc::new(read(session).await?);
+    if state.missing_own().is_empty() && state.missing_cluster().is_empty() {
+        session.tables = Some(Arc::clone(&state));
+    }
+    Ok(state)
+}
+
+async fn read(session: &mut Session) -> Result<TableState, SqlError> {
     let rows = session
         .rows(
             "reading which tables there are",

@@ -1,6 +1,7 @@
 //! One connection with known settings, a time limit on every statement, and
 //! values that are always bound, never pasted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlRow};
@@ -8,6 +9,8 @@ use sqlx::{Arguments as _, Connection as _, Row as _};
 
 use sf_contract::secret::Secret;
 
+use super::parking::Parking;
+use super::schema::TableState;
 use super::trouble::SqlError;
 
 /// How long one statement may take. Longer than any lock wait of ours, shorter
@@ -83,6 +86,12 @@ pub struct Session {
     at: String,
     database: String,
     read_only: bool,
+    /// Is a transaction open?
+    busy: bool,
+    /// Where the session goes when it is released.
+    pub(super) home: Option<Parking>,
+    /// The tables, once all of them have been seen: none of them goes away.
+    pub(super) tables: Option<Arc<TableState>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -104,6 +113,9 @@ impl Session {
             server,
             database: database.to_owned(),
             read_only: false,
+            busy: false,
+            home: None,
+            tables: None,
         }
     }
 
@@ -127,6 +139,24 @@ impl Session {
         self.read_only
     }
 
+    /// Gives the session back for the next phase, where its connector keeps
+    /// one, else ends it. Ended as well: one with an open transaction, which is
+    /// rolled back by that, and one of a server that takes no writes, since
+    /// another server may.
+    pub async fn release(mut self) {
+        match self.home.take() {
+            Some(home) if self.alive() && !self.busy && !self.read_only => home.keep(self),
+            _ => self.close().await,
+        }
+    }
+
+    /// Does the server still answer?
+    pub(super) async fn answers(&mut self) -> bool {
+        self.plain("asking whether the connection still works", "DO 0")
+            .await
+            .is_ok()
+    }
+
     /// Ends the session in good order; errors do not matter any more.
     pub async fn close(mut self) {
         if let Some(connection) = self.connection.take() {
@@ -135,6 +165,8 @@ impl Session {
     }
 
     /// Makes explicit what else would depend on the server's configuration.
+    /// Not READ COMMITTED: the server refuses to write under it where its binary
+    /// log is statement-based.
     pub(super) async fn set_up(&mut self) -> Result<(), SqlError> {
         const DOING: &str = "setting the session up";
         self.plain(
@@ -143,14 +175,8 @@ impl Session {
              sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,\
              NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION', \
              time_zone = '+00:00', innodb_lock_wait_timeout = 5, foreign_key_checks = 1, \
-             unique_checks = 1, check_constraint_checks = 1, NAMES utf8mb4",
-        )
-        .await?;
-        // Not READ COMMITTED: InnoDB refuses to write under it where the
-        // server's binary log is statement-based.
-        self.plain(
-            DOING,
-            "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+             unique_checks = 1, check_constraint_checks = 1, NAMES utf8mb4; \
+             SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         )
         .await?;
         let row = self
@@ -205,7 +231,14 @@ impl Session {
         let at = self.at.clone();
         let arguments = bind(doing, &at, args)?;
         let connection = self.live(doing)?;
-        let run = sqlx::query_with(sql, arguments).fetch_all(connection);
+        let run = async {
+            // Without values there is nothing to prepare: one question, one answer.
+            if args.is_empty() {
+                sqlx::raw_sql(sql).fetch_all(connection).await
+            } else {
+                sqlx::query_with(sql, arguments).fetch_all(connection).await
+            }
+        };
         match tokio::time::timeout(STATEMENT_LIMIT, run).await {
             Ok(Ok(rows)) => rows.iter().map(|row| read(row, doing, &at)).collect(),
             Ok(Err(error)) => Err(self.failed(&error, doing)),
@@ -228,19 +261,23 @@ impl Session {
     }
 
     pub(crate) async fn begin(&mut self) -> Result<(), SqlError> {
+        self.busy = true;
         self.plain("beginning a transaction", "START TRANSACTION")
             .await
     }
 
     pub(crate) async fn commit(&mut self) -> Result<(), SqlError> {
-        self.plain("committing", "COMMIT").await
+        self.plain("committing", "COMMIT").await?;
+        self.busy = false;
+        Ok(())
     }
 
     /// Rolls back; where that fails the connection is dropped, which has the
     /// same effect on the server.
     pub(crate) async fn roll_back(&mut self) {
-        if self.plain("rolling back", "ROLLBACK").await.is_err() {
-            self.connection = None;
+        match self.plain("rolling back", "ROLLBACK").await {
+            Ok(()) => self.busy = false,
+            Err(_) => self.connection = None,
         }
     }
 

@@ -53,7 +53,11 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
         invalid.failures
     })?;
     let runtime = database::runtime().map_err(one)?;
-    let result = runtime.block_on(phases(paths, &node, reporter));
+    let result = runtime.block_on(async {
+        let result = phases(paths, &node, reporter).await;
+        node.connector().hang_up().await;
+        result
+    });
     // A look-up of a name may hang in a thread for longer than anybody waits.
     runtime.shutdown_background();
     result.map_err(|failures| {
@@ -111,7 +115,7 @@ async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(
     }
     reporter.phase(Phase::Start);
     record(&mut session, &clearance).await;
-    session.close().await;
+    session.release().await;
     keep(paths, clearance.record()).map_err(one)?;
     if let Some(key) = &key {
         state::finish(paths, key).map_err(one)?;
@@ -143,7 +147,7 @@ async fn cleared_as_before(
         .await
         .map_err(one)?;
     let facts = gate::facts(&mut session).await;
-    session.close().await;
+    session.release().await;
     let usable = facts.is_ok_and(|facts| {
         !matches!(
             gate::decide(&node.gate_image(), &node.metadata().node.name, &facts),
@@ -167,7 +171,7 @@ async fn pass(
     deadline: Instant,
 ) -> Result<Clearance, Failure> {
     gate::pass(
-        &node.connector(),
+        node.connector(),
         &node.gate_image(),
         &node.gate_node(paths),
         &identity::boot_id(paths),
@@ -189,7 +193,7 @@ async fn establish(
         let schema = &node.image.release.schema;
         let tell = &mut |text: &str| reporter.progress(text);
         let report =
-            bootstrap::run(&connector, schema, &plan, &node.author(), deadline, tell).await?;
+            bootstrap::run(connector, schema, &plan, &node.author(), deadline, tell).await?;
         reporter.created(log_operations(&report));
         return Ok(());
     }
@@ -197,10 +201,10 @@ async fn establish(
     // "require" does not wait: the cluster exists, or something is wrong.
     let until = if require { Instant::now() } else { deadline };
     let waited =
-        bootstrap::wait_for_bootstrap(&connector, until, &mut |text| reporter.progress(text)).await;
+        bootstrap::wait_for_bootstrap(connector, until, &mut |text| reporter.progress(text)).await;
     match waited {
         Ok(session) => {
-            session.close().await;
+            session.release().await;
             Ok(())
         }
         Err(failure) if require && failure.code.id == codes::BOOTSTRAP_WAITING.id => Err(vec![

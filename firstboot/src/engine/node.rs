@@ -27,6 +27,7 @@ pub struct Node {
     /// Where the DSN stands, for failures of the database.
     pub dsn_place: String,
     loaded: Loaded,
+    connector: Connector,
 }
 
 /// Why there is no such node.
@@ -115,10 +116,15 @@ fn validate(image: Image, collected: &Collected) -> Result<Node, Invalid> {
         .merged
         .place("database.dsn")
         .unwrap_or_else(|| "node metadata".into());
+    let database = &loaded.metadata.database;
+    let connector = Connector::new(database.dsn.clone())
+        .connect_timeout(database.connect_timeout)
+        .keeping();
     Ok(Node {
         image,
         dsn_place,
         loaded,
+        connector,
     })
 }
 
@@ -140,10 +146,9 @@ impl Node {
         &self.loaded.metadata
     }
 
-    /// What is to be tried.
-    pub fn connector(&self) -> Connector {
-        let database = &self.metadata().database;
-        Connector::new(database.dsn.clone()).connect_timeout(database.connect_timeout)
+    /// The way to the database: one connection, which the phases hand on.
+    pub fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// What the bootstrap is to establish. Checks key, seed and whitelist.

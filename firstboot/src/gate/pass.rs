@@ -72,7 +72,7 @@ pub async fn pass(
     let facts = outcome.map_err(|failure| *failure)?;
     if let Some(mut session) = link.into_session() {
         retire_empty(&mut session, image, node, &facts).await;
-        session.close().await;
+        session.release().await;
     }
     Ok(Clearance::new(ClearanceRecord {
         fqdn: node.fqdn.clone(),

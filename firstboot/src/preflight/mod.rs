@@ -275,7 +275,7 @@ pub async fn all(
     };
     let checked = run(&mut context).await;
     if let Some(session) = context.session.take() {
-        session.close().await;
+        session.release().await;
     }
     let blocking = blocking(&checked);
     if blocking.is_empty() {
