@@ -6,7 +6,6 @@
 //! `sf-firstboot run`, with systemctl replaced by a program that does nothing.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
-#![expect(clippy::print_stdout, reason = "a bench prints what it measured")]
 
 mod support;
 
