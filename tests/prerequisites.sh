@@ -34,6 +34,8 @@ for set in "$@"; do
       need etcd etcd-server "the store of Shaken Fist 0.7, which the booted nodes use" etcd
       need dump.erofs erofs-utils "finds and reads files in /usr partitions"
       need debugfs e2fsprogs "reads the nodes' disks after a test"
+      need mcopy mtools "reads config drives"
+      need systemd-creds systemd "encrypts credentials"
       need sfdisk fdisk "reads partition tables" ;;
     *) fail "prerequisites.sh: unknown set $set" ;;
   esac

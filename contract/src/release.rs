@@ -171,6 +171,9 @@ pub struct Setting {
     pub required: bool,
     /// Roles that get it; empty is all.
     pub roles: Vec<Role>,
+    /// What an operator should know about it, without a full stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
 }
 
 /// Where a setting's value comes from.

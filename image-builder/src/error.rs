@@ -188,6 +188,24 @@ reports! {
     }, error.hint().map(Into::into);
     crate::collect::CollectError => |error| Kind::Internal, None;
     crate::publish::PublishError => |error| Kind::Environment, None;
+    crate::metadata::ReadError => |error| match &error {
+        crate::metadata::ReadError::Read { .. } => Kind::Environment,
+        _ => Kind::Configuration,
+    }, match &error {
+        crate::metadata::ReadError::Read { .. } => None,
+        _ => Some("check that it is the file that was meant; metadata is TOML, not compressed or encrypted".into()),
+    };
+    crate::metadata::seal::SealError => |error| match &error {
+        crate::metadata::seal::SealError::Exists { .. } => Kind::Usage,
+        crate::metadata::seal::SealError::NoName => Kind::Configuration,
+        crate::metadata::seal::SealError::Lossy { .. } => Kind::Internal,
+        _ => Kind::Environment,
+    }, match &error {
+        crate::metadata::seal::SealError::Exists { .. } => Some("--force replaces it".into()),
+        crate::metadata::seal::SealError::NoName => Some("set node.name, or give it with --node".into()),
+        crate::metadata::seal::SealError::Encrypt { .. } => Some("systemd-creds says why; `systemd-creds has-tpm2` tells whether this machine has a TPM, --with-key host needs none".into()),
+        _ => None,
+    };
     crate::host::Unfit => |error| Kind::Environment, None;
     crate::host::InstallError => |error| Kind::Environment, match &error {
         crate::host::InstallError::Apt(apt) => apt.hint().map(Into::into),

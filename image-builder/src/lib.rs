@@ -14,6 +14,7 @@ pub mod explain;
 pub mod host;
 pub mod hygiene;
 pub mod lockfile;
+pub mod metadata;
 pub mod mkosi;
 pub mod mkosi_run;
 pub mod prepare;

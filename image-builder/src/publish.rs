@@ -119,29 +119,8 @@ impl Publication {
     fn complete(&self, sums: &[(String, String)]) -> io::Result<()> {
         fs::write(self.partial.join(SUMS), sums_text(sums))?;
         fs::copy(&self.log, self.partial.join(LOG))?;
-        sync_tree(&self.partial)?;
-        if self.destination.symlink_metadata().is_ok() {
-            // In one step: at no time is there no image.
-            renameat_with(
-                CWD,
-                &self.partial,
-                CWD,
-                &self.destination,
-                RenameFlags::EXCHANGE,
-            )
-            .map_err(io::Error::from)?;
-            sync(self.parent())?;
-            // What is at the partial name now is the previous image.
-            remove_tree(&self.partial)?;
-        } else {
-            fs::rename(&self.partial, &self.destination)?;
-            sync(self.parent())?;
-        }
+        put_in_place(&self.partial, &self.destination)?;
         fs::remove_file(&self.log)
-    }
-
-    fn parent(&self) -> &Path {
-        self.destination.parent().unwrap_or(Path::new("/"))
     }
 }
 
@@ -151,6 +130,24 @@ impl Drop for Publication {
             // What cannot be removed now is swept by the next build.
             let _ = remove_tree(&self.partial);
         }
+    }
+}
+
+/// Flushes the folder `partial` to disk and gives it the name `destination`, in
+/// the same parent, in one step. What had the name is removed.
+pub(crate) fn put_in_place(partial: &Path, destination: &Path) -> io::Result<()> {
+    let parent = destination.parent().unwrap_or(Path::new("/"));
+    sync_tree(partial)?;
+    if destination.symlink_metadata().is_ok() {
+        // In one step: at no time is there nothing.
+        renameat_with(CWD, partial, CWD, destination, RenameFlags::EXCHANGE)
+            .map_err(io::Error::from)?;
+        sync(parent)?;
+        // What is at the partial name now is what was there before.
+        remove_tree(partial)
+    } else {
+        fs::rename(partial, destination)?;
+        sync(parent)
     }
 }
 
@@ -165,7 +162,7 @@ pub fn sums_text(sums: &[(String, String)]) -> String {
 }
 
 /// Removes the partial folders of builds of `name` whose process is gone.
-fn sweep_dead(parent: &Path, name: &str) -> io::Result<()> {
+pub(crate) fn sweep_dead(parent: &Path, name: &str) -> io::Result<()> {
     for entry in fs::read_dir(parent)? {
         let entry = entry?;
         let file_name = entry.file_name().to_string_lossy().into_owned();

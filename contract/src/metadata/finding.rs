@@ -21,6 +21,21 @@ pub enum Class {
     Unlikely,
 }
 
+impl Class {
+    /// The code that runbooks know it by, in the agent and at the desk.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Syntax => "SF-META-SYNTAX",
+            Self::Schema => "SF-META-SCHEMA",
+            Self::UnknownKey => "SF-META-UNKNOWN-KEY",
+            Self::Value => "SF-META-INVALID",
+            Self::Reference => "SF-META-REFERENCE",
+            Self::Missing => "SF-META-REQUIRED",
+            Self::Unlikely => "SF-META-UNLIKELY",
+        }
+    }
+}
+
 /// A classified problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

@@ -6,6 +6,7 @@ use super::fields::{self, FieldSpec};
 use super::finding::{Class, Finding};
 use super::fragment::{Entry, Fragment};
 use super::origin::{Origin, Place};
+use super::template::PLACEHOLDER;
 use super::value::{Reference, Value};
 use crate::problem::{Disclosure, Problem};
 use crate::secret::Secret;
@@ -201,6 +202,28 @@ impl Resolved {
     /// References that led nowhere.
     pub fn problems(&self) -> &[Finding] {
         &self.problems
+    }
+
+    /// The same, less the fields where a template was not filled in, which are
+    /// returned: they are set, but there is no value to judge.
+    pub(super) fn without_placeholders(&self) -> (Self, Vec<(String, ResolvedField)>) {
+        let unfilled = |field: &ResolvedField| match &field.value {
+            Value::Text(text) => text == PLACEHOLDER,
+            Value::Secret(secret) => secret.expose() == PLACEHOLDER,
+            Value::List(items) => items.iter().any(|item| item == PLACEHOLDER),
+            _ => false,
+        };
+        let mut rest = self.clone();
+        let taken: Vec<(String, ResolvedField)> = self
+            .fields()
+            .filter(|(_, field)| unfilled(field))
+            .map(|(path, field)| (path.to_owned(), field.clone()))
+            .collect();
+        for (path, _) in &taken {
+            rest.fields.remove(path);
+            rest.unresolved.push(path.clone());
+        }
+        (rest, taken)
     }
 
     /// Calls `visit` with every path and the exposed text of its value, in the

@@ -5,6 +5,7 @@
 //! -> [`NodeMetadata`] (typed, validated against role and release). No stage
 //! stops at the first mistake; every [`crate::problem::Problem`] says where.
 
+pub mod document;
 pub mod dsn;
 pub mod example;
 pub mod explain;
@@ -17,7 +18,9 @@ pub mod node;
 pub mod origin;
 pub mod reference;
 mod release_rules;
+pub mod roles;
 mod rules;
+pub mod template;
 pub mod validate;
 pub mod value;
 
@@ -28,6 +31,7 @@ pub use merged::{Merged, Resolved, Unresolved, merge};
 pub use node::NodeMetadata;
 pub use origin::{Layer, Origin, Place};
 pub use release_rules::required_fields;
+pub use roles::{ForRoles, check_roles};
 pub use validate::{Checked, Target, check};
 pub use value::{Reference, SettingText, Value};
 

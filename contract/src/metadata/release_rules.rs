@@ -26,6 +26,17 @@ pub(super) fn cluster_wide(release: &Release) -> impl Iterator<Item = (&str, &st
     })
 }
 
+/// The keys that `[cluster.config]` may hold.
+pub(super) fn changeable(release: &Release) -> Vec<&str> {
+    release
+        .cluster_config
+        .iter()
+        .map(String::as_str)
+        .filter(|known| *known != "AUTH_SECRET_SEED")
+        .filter(|known| cluster_wide(release).all(|(wide, _)| wide != *known))
+        .collect()
+}
+
 /// May the key stand in `[cluster.config]`?
 pub(super) fn allowed(release: &Release, key: &str) -> Result<(), Wrong> {
     if key == "AUTH_SECRET_SEED" {
@@ -40,13 +51,7 @@ pub(super) fn allowed(release: &Release, key: &str) -> Result<(), Wrong> {
             format!("set {path} instead"),
         ));
     }
-    let known: Vec<&str> = release
-        .cluster_config
-        .iter()
-        .map(String::as_str)
-        .filter(|known| *known != "AUTH_SECRET_SEED")
-        .filter(|known| cluster_wide(release).all(|(wide, _)| wide != *known))
-        .collect();
+    let known = changeable(release);
     if known.contains(&key) {
         return Ok(());
     }

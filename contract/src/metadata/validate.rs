@@ -14,6 +14,7 @@ use super::node::{
     Secrets, SpicePki,
 };
 use super::rules::{self, Wrong};
+use super::template::PLACEHOLDER;
 use super::value::{SettingText, Value, shown};
 use super::{release_rules, rules::duration};
 use crate::problem::Problem;
@@ -44,10 +45,11 @@ pub struct Checked {
 /// Checks everything and reports everything. `resolved` is what
 /// [`Merged::resolve`] made of `merged`.
 pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checked {
+    let (filled, unfilled) = resolved.without_placeholders();
     let mut check = Check {
-        resolved,
+        resolved: &filled,
         target,
-        problems: Vec::new(),
+        problems: unfilled.iter().map(not_filled_in).collect(),
         warnings: Vec::new(),
     };
     let metadata = check.metadata();
@@ -64,6 +66,20 @@ pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checke
         metadata: metadata.filter(|_| problems.is_empty()),
         problems,
         warnings,
+    }
+}
+
+/// A value of a template that nobody has replaced.
+fn not_filled_in((path, field): &(String, ResolvedField)) -> Finding {
+    Finding {
+        class: Class::Value,
+        problem: Problem {
+            source: field.place.origin.name.clone(),
+            field: path.clone(),
+            span: field.place.span.clone(),
+            message: format!("is still the template's {PLACEHOLDER:?}"),
+            hint: Some(format!("write {}", field.spec.kind.wanted())),
+        },
     }
 }
 
@@ -97,6 +113,8 @@ impl Check<'_> {
             })
             .unwrap_or_default();
         let report_url = self.rule("report.url", rules::url);
+        // Judged before a DSN that is not there ends this.
+        let cluster_config = self.cluster_config();
         let mut metadata = NodeMetadata {
             node,
             cluster,
@@ -108,7 +126,8 @@ impl Check<'_> {
             bootstrap_mode,
             report_url,
         };
-        metadata.cluster_config = self.cluster_config(&metadata);
+        metadata.cluster_config = self.cluster_wide(&metadata);
+        metadata.cluster_config.extend(cluster_config);
         Some(metadata)
     }
 
@@ -311,9 +330,8 @@ impl Check<'_> {
         config
     }
 
-    /// What the release keeps in its cluster-wide table: keys of
-    /// `[cluster.config]`, and settings that it makes from `[cluster]`.
-    fn cluster_config(&mut self, metadata: &NodeMetadata) -> BTreeMap<String, serde_json::Value> {
+    /// What the release keeps in its cluster-wide table and makes from `[cluster]`.
+    fn cluster_wide(&self, metadata: &NodeMetadata) -> BTreeMap<String, serde_json::Value> {
         let mut values = BTreeMap::new();
         for (key, path) in release_rules::cluster_wide(self.target.release) {
             let value = match path {
@@ -324,6 +342,12 @@ impl Check<'_> {
                 values.insert(key.to_owned(), value);
             }
         }
+        values
+    }
+
+    /// `[cluster.config]`: what else the operator sets in that table.
+    fn cluster_config(&mut self) -> BTreeMap<String, serde_json::Value> {
+        let mut values = BTreeMap::new();
         for (path, key) in self.family("cluster.config.") {
             let Some(field) = self.resolved.get(&path) else {
                 continue;

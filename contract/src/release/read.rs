@@ -348,13 +348,14 @@ fn read_setting(setting: Reader<'_, '_>, seen: &mut Seen) -> Option<Setting> {
     };
     let required = setting.boolean("required").is_some_and(|field| field.value);
     let roles = roles(&setting, "roles");
-    setting.string("about");
+    let about = setting.string("about").map(|field| field.value);
     setting.finish();
     Some(Setting {
         key: key?.value,
         value: value?,
         required,
         roles,
+        about,
     })
 }
 

@@ -170,3 +170,24 @@ fn missing(looked: &[Looked], target: Target<'_>) -> Failure {
         .collect();
     failure
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `sf-image metadata check` says the same codes without this crate.
+    #[test]
+    fn the_desk_and_the_node_use_the_same_codes() {
+        for class in [
+            Class::Syntax,
+            Class::Schema,
+            Class::UnknownKey,
+            Class::Value,
+            Class::Reference,
+            Class::Missing,
+            Class::Unlikely,
+        ] {
+            assert_eq!(code(class).id, class.code());
+        }
+    }
+}

@@ -6,8 +6,8 @@
 //!
 //! Exit codes (sysexits): 0 done; 64 wrong usage, an unknown profile or
 //! release; 69 this machine, its network or disk; 70 a defect of sf-image; 77 a
-//! finding of the hygiene gate; 78 profiles or releases are wrong, or name a
-//! package that does not exist. `boot-test` has its own: 1 the scenario failed,
+//! finding of the hygiene gate; 78 profiles, releases or metadata are wrong, or
+//! name a package that does not exist. `boot-test` has its own: 1 the scenario failed,
 //! 2 it is wrong.
 
 use std::io::{self, Write as _};
@@ -25,6 +25,7 @@ mod boot_test;
 mod build;
 mod check;
 mod list;
+mod metadata;
 mod render;
 
 /// Builds immutable, bootable images of Shaken Fist nodes.
@@ -37,7 +38,7 @@ mod render;
 )]
 #[command(
     after_help = "Exit codes: 0 done; 64 wrong usage; 69 this machine, network or disk; 70 a defect; \
-    77 something is in the image that must not be; 78 profiles or releases are wrong."
+    77 something is in the image that must not be; 78 profiles, releases or metadata are wrong."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -50,6 +51,7 @@ enum Command {
     Check(check::Args),
     Render(render::Args),
     List(list::Args),
+    Metadata(metadata::Args),
     BootTest(boot_test::Args),
 }
 
@@ -102,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => finish(false, args.run()),
         Command::Render(args) => finish(false, args.run()),
         Command::List(args) => finish(args.json, args.run()),
+        Command::Metadata(args) => args.run(),
         Command::BootTest(args) => args.run(),
     }
 }
@@ -140,30 +143,45 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The commands, those of commands included.
+    fn all() -> Vec<(String, clap::Command)> {
+        fn below(command: &clap::Command, path: &str, all: &mut Vec<(String, clap::Command)>) {
+            for command in command.get_subcommands() {
+                let path = format!("{path} {}", command.get_name());
+                below(command, &path, all);
+                all.push((path, command.clone()));
+            }
+        }
+        let mut all = Vec::new();
+        below(&Cli::command(), "", &mut all);
+        assert!(all.iter().any(|(path, _)| path == " metadata seal"));
+        all
+    }
+
     /// A secret is never in argv (DESIGN, invariant 4).
     #[test]
     fn no_help_text_offers_a_secret() {
-        for command in Cli::command().get_subcommands_mut() {
-            let help = command.render_long_help().to_string().to_lowercase();
+        for (path, mut command) in all() {
+            // The name of systemd's file is no offer.
+            let help = command
+                .render_long_help()
+                .to_string()
+                .to_lowercase()
+                .replace("credential.secret", "");
             for word in ["password", "secret", "token", "passphrase"] {
-                assert!(
-                    !help.contains(word),
-                    "{}: {word}\n{help}",
-                    command.get_name()
-                );
+                assert!(!help.contains(word), "{path}: {word}\n{help}");
             }
         }
     }
 
     #[test]
     fn every_option_has_a_help_text() {
-        for command in Cli::command().get_subcommands() {
-            assert!(command.get_about().is_some(), "{}", command.get_name());
+        for (path, command) in all() {
+            assert!(command.get_about().is_some(), "{path}");
             for argument in command.get_arguments() {
                 assert!(
                     argument.get_help().is_some(),
-                    "{} {}",
-                    command.get_name(),
+                    "{path} {}",
                     argument.get_id()
                 );
             }

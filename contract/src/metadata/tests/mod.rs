@@ -1,6 +1,7 @@
 //! The stages together, against the release that images carry.
 
 mod broken;
+mod desk;
 mod merging;
 mod properties;
 mod values;

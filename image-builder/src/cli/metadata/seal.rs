@@ -1,0 +1,163 @@
+//! `sf-image metadata seal`.
+
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use fs_err as fs;
+use sf_contract::failure::Kind;
+
+use super::{For, wrong};
+use crate::error::Report;
+use crate::metadata::encrypt::{Encryption, Key};
+use crate::metadata::seal::{self, Options};
+
+/// Make a node's config drive or credential files from its metadata
+///
+/// The metadata is judged first, as `metadata check` does it. Everything goes to
+/// DIR/NODE, which appears whole or not at all and which only its owner can
+/// read. What was made is listed with who can read it; no value is shown.
+///
+/// systemd-creds encrypts with keys of the machine that it runs on. For another
+/// machine, give a copy of its /var/lib/systemd/credential.secret with
+/// --host-key; sealing to the TPM of another machine is something that
+/// systemd-creds cannot do.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The metadata; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Where the node's folder goes
+    #[arg(long, value_name = "DIR")]
+    output_dir: PathBuf,
+    /// What to make; may be given twice
+    #[arg(long = "as", value_name = "FORM", default_value = "config-drive")]
+    forms: Vec<Form>,
+    /// Make a credential of its own, sf.FIELD, of every confidential value, and leave it out of the document
+    #[arg(long)]
+    separate: bool,
+    /// Encrypt credentials with systemd-creds [default: they are not encrypted]
+    #[arg(long, value_name = "KEY")]
+    with_key: Option<Key>,
+    /// A copy of the node's /var/lib/systemd/credential.secret, mode 0400 [default: this machine's]
+    #[arg(long, value_name = "FILE", requires = "with_key")]
+    host_key: Option<PathBuf>,
+    /// Public key whose signed PCR policies open the TPM of this machine, PEM
+    #[arg(long, value_name = "FILE", requires = "with_key")]
+    tpm2_public_key: Option<PathBuf>,
+    /// The node's name, for metadata that does not say it
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Replace what an earlier run made
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    who: For,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// What is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A NoCloud drive NODE.img, labelled CIDATA; it is not encrypted
+    ConfigDrive,
+    /// The systemd credential sf.metadata, as a file and for SMBIOS
+    Credentials,
+}
+
+impl Args {
+    pub(super) fn run(self) -> Result<String, Report> {
+        let options = self.options()?;
+        let (verdict, whom) = self.who.judge(&self.files, self.node.as_deref())?;
+        if !verdict.is_right() {
+            return Err(wrong(&verdict, &self.files, &whom));
+        }
+        self.contradiction(&verdict.merged)?;
+        let sealed = seal::seal(&verdict.merged, &self.output_dir, &options, self.force)?;
+        if self.json {
+            return Ok(format!("{:#}\n", serde_json::json!(sealed)));
+        }
+        Ok(sealed.text() + &verdict.warnings())
+    }
+
+    fn options(&self) -> Result<Options, Report> {
+        let credentials = self.forms.contains(&Form::Credentials);
+        let usage = |text: &str, hint: &str| Err(Report::text(Kind::Usage, text).hint(Some(hint)));
+        let Some(key) = self.with_key else {
+            return Ok(self.with(credentials, None));
+        };
+        if !credentials && !self.separate {
+            return usage(
+                "--with-key encrypts credentials, and none is made: a config drive is never encrypted",
+                "--separate keeps the confidential values out of the drive; --as credentials makes no drive",
+            );
+        }
+        let (host, tpm2) = match key {
+            Key::Host => (true, false),
+            Key::Tpm2 => (false, true),
+            Key::HostAndTpm2 => (true, true),
+            Key::Null => (false, false),
+        };
+        if self.host_key.is_some() && !host {
+            return usage(
+                "--host-key is of no use with that key",
+                "add --with-key host",
+            );
+        }
+        if self.tpm2_public_key.is_some() && !tpm2 {
+            return usage(
+                "--tpm2-public-key is of no use with that key",
+                "add --with-key tpm2, or host+tpm2",
+            );
+        }
+        let encryption = Encryption {
+            key,
+            host_key: there(self.host_key.as_deref())?,
+            tpm2_public_key: there(self.tpm2_public_key.as_deref())?,
+        };
+        Ok(self.with(credentials, Some(encryption)))
+    }
+
+    fn with(&self, credentials: bool, encryption: Option<Encryption>) -> Options {
+        Options {
+            config_drive: self.forms.contains(&Form::ConfigDrive),
+            credentials,
+            separate: self.separate,
+            encryption,
+        }
+    }
+
+    /// Another name in the files is not what `--node` is for.
+    fn contradiction(&self, merged: &sf_contract::metadata::Merged) -> Result<(), Report> {
+        let Some(field) = merged.get("node.name") else {
+            return Ok(());
+        };
+        let other = field
+            .shadowed
+            .iter()
+            .find(|entry| self.node.is_some() && entry.value != field.winner.value);
+        match other {
+            None => Ok(()),
+            Some(entry) => Err(Report::text(
+                Kind::Configuration,
+                format!(
+                    "--node is {}, but {} says {}",
+                    field.winner.value, entry.place, entry.value
+                ),
+            )
+            .hint(Some("leave --node out, or remove node.name there"))),
+        }
+    }
+}
+
+/// The absolute path of a file that is there: systemd takes no other, and would
+/// make up a new host key, which no node has, where it finds none.
+fn there(path: Option<&Path>) -> Result<Option<PathBuf>, Report> {
+    let Some(path) = path else {
+        return Ok(None);
+    };
+    let failed = |error: std::io::Error| Report::new(Kind::Environment, &error);
+    fs::File::open(path).map_err(failed)?;
+    std::path::absolute(path).map(Some).map_err(failed)
+}
