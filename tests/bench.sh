@@ -2,7 +2,7 @@
 # Measures what docs/reference/performance.md tabulates, and prints it as
 # Markdown. Timings are noisy: only figures of one run are to be compared.
 # Takes about half an hour on two cores without KVM.
-# Usage: bench.sh [builds|ratio|boot|agent ...]   (default: all)
+# Usage: bench.sh [builds|ratio|boot|agent|scale|cloud-init ...]   (default: all)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH=$PATH:/usr/sbin:/sbin
@@ -11,7 +11,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/sf-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 profiles=(hypervisor network database-tier)
-parts=${*:-builds ratio boot agent}
+parts=${*:-builds ratio boot agent scale cloud-init}
 
 cargo build --quiet --locked -p sf-image
 target=${CARGO_TARGET_DIR:-target}
@@ -87,4 +87,21 @@ P
 )
   # A fork of python comes before the exec, and its size counts too.
   echo "| peak RSS of a check, at most, KiB | $rss |"
+esac
+
+case " $parts " in *" scale "*)
+  # One agent alone, then a fleet at once, beside bare logins by MariaDB's own client.
+  SF_BENCH_AGENT=$(realpath "$agent") cargo test --quiet --locked -p sf-firstboot --test cluster_scale -- \
+    --ignored --nocapture --test-threads=1 2>>"$work/log" | grep '^|'
+esac
+
+case " $parts " in *" cloud-init "*)
+  # An image with cloud-init beside the agent, made from a copy of the checkout's inputs.
+  mkdir "$work/checkout"
+  git ls-files -z | xargs -0 cp --parents --no-dereference -t "$work/checkout"
+  cp tests/bench/cloud-init/cloud-init.toml "$work/checkout/profiles/"
+  "$sf_image" build --root "$work/checkout" --agent "$agent" --profile cloud-init --image-version bench --output-dir "$work/images" >/dev/null 2>>"$work/log"
+  "$sf_image" boot-test --scenario tests/bench/cloud-init/scenario.toml --images "$work/images" --json 2>>"$work/log" >"$work/cloud-init.json"
+  printf '\n| first boot in one emulated machine | value |\n|---|---|\n'
+  pick 'next("\n".join("| " + line.rpartition(" ")[0] + " | " + line.rpartition(" ")[2] + " |" for line in str(p["answered"].get("output", "")).splitlines()) for p in d["probes"] if p["title"] == "figures")' <"$work/cloud-init.json"
 esac
