@@ -143,7 +143,7 @@ fn boot(firmware: &Firmware, scratch: &Utf8Path, disk: &Utf8Path) -> Result<f64,
     fs_err::copy(&firmware.variables, &variables).map_err(failed)?;
     let arguments: Utf8PathBuf = scratch.join("smbios");
     let text = qemu::kernel_arguments("console=ttyS0 ignore_loglevel");
-    write_private(&arguments, &text).map_err(failed)?;
+    write_private(&arguments, text.as_bytes()).map_err(failed)?;
     let machine = qemu::Machine {
         name: "probe".to_owned(),
         accel: Accel::Kvm,
@@ -155,6 +155,7 @@ fn boot(firmware: &Firmware, scratch: &Utf8Path, disk: &Utf8Path) -> Result<f64,
         address: std::net::Ipv4Addr::new(10, 0, 2, 15),
         forward: Vec::new(),
         folder: scratch.to_owned(),
+        drives: Vec::new(),
         smbios: vec![arguments],
     };
     let mut child = machine

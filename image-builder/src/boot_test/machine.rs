@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use sf_command::Child;
+use zeroize::Zeroizing;
 
 use super::console;
 use super::disk::{self, Flipped};
@@ -66,10 +67,20 @@ pub struct Machine {
     accel: Accel,
     firmware: Firmware,
     folder: Utf8PathBuf,
-    /// What it is told by credentials: name and value.
-    credentials: Vec<(String, String)>,
+    told: Told,
     boots: Vec<Boot>,
     running: Option<Running>,
+}
+
+/// What a machine is told when it is switched on.
+#[derive(Clone, Debug, Default)]
+pub struct Told {
+    /// Credentials: name and value.
+    pub credentials: Vec<(String, String)>,
+    /// What is added to the kernel's command line.
+    pub kernel_arguments: Option<String>,
+    /// Bytes of a read-only disk.
+    pub drive: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// What is left of one boot.
@@ -128,7 +139,7 @@ impl Machine {
             accel,
             firmware,
             folder,
-            credentials: Vec::new(),
+            told: Told::default(),
             boots: Vec::new(),
             running: None,
         };
@@ -177,9 +188,9 @@ impl Machine {
         self.running.is_some()
     }
 
-    /// Switches it on with these credentials.
-    pub fn boot(&mut self, credentials: Vec<(String, String)>) -> Result<(), Error> {
-        self.credentials = credentials;
+    /// Switches it on and tells it this.
+    pub fn boot(&mut self, told: Told) -> Result<(), Error> {
+        self.told = told;
         self.start(None)
     }
 
@@ -191,10 +202,18 @@ impl Machine {
         };
         fs_err::create_dir_all(&folder).map_err(failed)?;
         let mut smbios = Vec::new();
-        for (index, (name, value)) in self.credentials.iter().enumerate() {
+        let credentials = self.told.credentials.iter();
+        let texts = credentials.map(|(name, value)| qemu::credential(name, value));
+        let arguments = self.told.kernel_arguments.as_deref();
+        let texts = texts.chain(arguments.map(qemu::kernel_arguments));
+        for (index, text) in texts.enumerate() {
             let path = folder.join(format!("smbios.{index}"));
-            write_private(&path, &qemu::credential(name, value)).map_err(failed)?;
+            write_private(&path, text.as_bytes()).map_err(failed)?;
             smbios.push(path);
+        }
+        let drive = folder.join("drive.0");
+        if let Some(bytes) = &self.told.drive {
+            write_private(&drive, bytes).map_err(failed)?;
         }
         let machine = qemu::Machine {
             name: self.spec.name.clone(),
@@ -207,6 +226,7 @@ impl Machine {
             address: self.spec.address,
             forward: self.forward.clone(),
             folder: folder.clone(),
+            drives: self.told.drive.iter().map(|_| drive.clone()).collect(),
             smbios,
         };
         let mut child = machine.command().spawn()?;
@@ -230,6 +250,10 @@ impl Machine {
         let arguments = fs_err::read(format!("/proc/{}/cmdline", child.pid())).unwrap_or_default();
         // QEMU has read them; what is left on disk is one place less to guard.
         for path in &machine.smbios {
+            fs_err::remove_file(path).map_err(failed)?;
+        }
+        // It has the drive open: without a name it is gone when QEMU is.
+        for path in &machine.drives {
             fs_err::remove_file(path).map_err(failed)?;
         }
         self.boots.push(Boot {
@@ -378,7 +402,7 @@ fn said(folder: &Utf8Path) -> String {
 }
 
 /// Writes a file that only this user can read.
-pub(super) fn write_private(path: &Utf8Path, text: &str) -> std::io::Result<()> {
+pub(super) fn write_private(path: &Utf8Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = std::fs::File::options()
         .write(true)
@@ -386,7 +410,7 @@ pub(super) fn write_private(path: &Utf8Path, text: &str) -> std::io::Result<()> 
         .truncate(true)
         .mode(0o600)
         .open(path)?;
-    file.write_all(text.as_bytes())
+    file.write_all(bytes)
 }
 
 /// Tells QEMU on its control channel to end.

@@ -16,6 +16,7 @@ pub mod http;
 pub mod infra;
 pub mod inspect;
 pub mod machine;
+pub mod metadata_server;
 pub mod port;
 pub mod prepare;
 pub mod qemu;

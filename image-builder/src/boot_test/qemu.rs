@@ -93,6 +93,8 @@ pub struct Machine {
     pub forward: Vec<(u16, u16)>,
     /// Folder for logs and sockets of this boot.
     pub folder: Utf8PathBuf,
+    /// More raw disks, read-only.
+    pub drives: Vec<Utf8PathBuf>,
     /// Files with one SMBIOS string each.
     pub smbios: Vec<Utf8PathBuf>,
 }
@@ -193,6 +195,14 @@ impl Machine {
                 "-qmp",
                 &format!("unix:{},server=on,wait=off", self.control()),
             ]);
+        for (index, file) in self.drives.iter().enumerate() {
+            cmd = cmd
+                .args([
+                    "-drive",
+                    &format!("if=none,id=drive{index},format=raw,readonly=on,file={file}"),
+                ])
+                .args(["-device", &format!("virtio-blk-pci,drive=drive{index}")]);
+        }
         for file in &self.smbios {
             cmd = cmd.args(["-smbios", &format!("type=11,path={file}")]);
         }
@@ -233,6 +243,7 @@ mod tests {
             address: Ipv4Addr::new(10, 0, 2, 15),
             forward: vec![(40_001, 13_000)],
             folder: "/w/db1/boot1".into(),
+            drives: vec!["/w/db1/boot1/drive.0".into()],
             smbios: vec!["/w/db1/boot1/smbios.0".into()],
         }
     }
@@ -270,6 +281,8 @@ mod tests {
         -chardev socket,id=inspect,server=on,wait=off,path=/w/db1/boot1/inspect.sock
         -device virtserialport,chardev=inspect,name=sf.inspect
         -qmp unix:/w/db1/boot1/qmp.sock,server=on,wait=off
+        -drive if=none,id=drive0,format=raw,readonly=on,file=/w/db1/boot1/drive.0
+        -device virtio-blk-pci,drive=drive0
         -smbios type=11,path=/w/db1/boot1/smbios.0
         ");
     }

@@ -19,11 +19,12 @@ use serde_json::{Value, json};
 
 use super::accel::Choice;
 use super::infra::{self, Server};
-use super::machine::{Machine, Noticed};
+use super::machine::{Machine, Noticed, Told};
+use super::metadata_server::MetadataServer;
 use super::prepare::Ready;
 use super::qemu::Accel;
 use super::report::{Probe, Report, Verdict};
-use super::scenario::{Action, Scenario, Service, Step};
+use super::scenario::{Action, Delivery, MachineSpec, Scenario, Service, Step};
 use super::secret::Secrets;
 use super::sql::Content;
 use super::template::Template;
@@ -47,6 +48,7 @@ pub(super) struct Engine<'r> {
     machines: Vec<Machine>,
     mariadb: Option<Server>,
     etcd: Option<Server>,
+    metadata_server: Option<MetadataServer>,
     snapshots: BTreeMap<String, (Vec<String>, Content)>,
     /// Machine and boot number to figures.
     timings: BTreeMap<(String, usize), BTreeMap<String, f64>>,
@@ -151,6 +153,7 @@ impl<'r> Engine<'r> {
             machines,
             mariadb,
             etcd,
+            metadata_server: None,
             snapshots: BTreeMap::new(),
             timings: BTreeMap::new(),
             probes: Vec::new(),
@@ -319,27 +322,65 @@ impl<'r> Engine<'r> {
         let spec = self.machines[index].spec.clone();
         let sample = self.scenario.searches(vm);
         let mut credentials: Vec<(String, String)> = inspect::credentials(sample).into();
-        let own = spec
-            .metadata
-            .iter()
-            .map(|metadata| ("sf.metadata", metadata));
-        let more = spec
-            .credentials
-            .iter()
-            .map(|(name, value)| (name.as_str(), value));
-        for (name, template) in own.chain(more) {
+        for (name, template) in &spec.credentials {
             match self.fill(template) {
-                Ok(value) => credentials.push((name.to_owned(), value)),
+                Ok(value) => credentials.push((name.clone(), value)),
                 Err(problem) => return Seen::bad(Value::Null, Value::Null, problem),
             }
         }
-        let names: Vec<&String> = credentials.iter().map(|(name, _)| name).collect();
-        let asked = json!({ "image": self.machines[index].image, "credentials": names });
+        let mut told = Told {
+            credentials,
+            ..Told::default()
+        };
+        if let Some(metadata) = &spec.metadata {
+            let delivered = self
+                .fill(metadata)
+                .and_then(|document| self.deliver(&spec, document, &mut told));
+            if let Err(problem) = delivered {
+                return Seen::bad(Value::Null, Value::Null, problem);
+            }
+        }
+        let names: Vec<&String> = told.credentials.iter().map(|(name, _)| name).collect();
+        let asked = json!({
+            "image": self.machines[index].image,
+            "credentials": names,
+            "kernel_arguments": told.kernel_arguments,
+            "drive": told.drive.is_some(),
+        });
         let answered = json!({ "tampered": self.machines[index].flipped });
-        match self.machines[index].boot(credentials) {
+        match self.machines[index].boot(told) {
             Ok(()) => Seen::good(asked, answered),
             Err(error) => Seen::bad(asked, answered, chain(&error)),
         }
+    }
+
+    /// Puts metadata where the machine will find it.
+    fn deliver(
+        &mut self,
+        spec: &MachineSpec,
+        document: String,
+        told: &mut Told,
+    ) -> Result<(), String> {
+        match spec.metadata_by {
+            Delivery::Credential => told.credentials.push(("sf.metadata".into(), document)),
+            Delivery::ConfigDrive => {
+                let drive = crate::metadata::drive::image(&spec.name, &document)
+                    .map_err(|error| format!("the config drive cannot be made: {error}"))?;
+                told.drive = Some(drive);
+            }
+            Delivery::Url => {
+                if self.metadata_server.is_none() {
+                    let server = MetadataServer::start()
+                        .map_err(|error| format!("the metadata server: {error}"))?;
+                    self.metadata_server = Some(server);
+                }
+                told.kernel_arguments = self
+                    .metadata_server
+                    .as_ref()
+                    .map(|server| server.offer(&spec.name, &document));
+            }
+        }
+        Ok(())
     }
 
     /// Lets every machine notice what happened by itself; says why the machine

@@ -62,8 +62,10 @@ pub struct MachineSpec {
     pub address: Ipv4Addr,
     /// Guest TCP ports that are reachable from the host.
     pub forward: Vec<u16>,
-    /// Node metadata, passed as credential `sf.metadata`.
+    /// Node metadata.
     pub metadata: Option<Template>,
+    /// How the metadata gets to the machine.
+    pub metadata_by: Delivery,
     /// More credentials: name and value.
     pub credentials: Vec<(String, Template)>,
     /// One byte of the immutable part to change.
@@ -79,6 +81,34 @@ pub enum ImageChoice {
     Profile(String),
     /// A raw disk image.
     File(Utf8PathBuf),
+}
+
+/// How metadata gets to a machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// As the credential `sf.metadata`.
+    #[default]
+    Credential,
+    /// On a `NoCloud` drive, as `sf-image metadata seal` makes it.
+    ConfigDrive,
+    /// From the run's metadata server, named on the kernel command line.
+    Url,
+}
+
+impl Delivery {
+    /// Its name in scenarios.
+    const NAMES: [(&'static str, Self); 3] = [
+        ("credential", Self::Credential),
+        ("config-drive", Self::ConfigDrive),
+        ("url", Self::Url),
+    ];
+
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        Self::NAMES
+            .into_iter()
+            .find_map(|(name, delivery)| (name == text).then_some(delivery))
+            .ok_or("not a way for metadata to get to a machine: credential, config-drive, url")
+    }
 }
 
 /// Where one byte of `/usr` is flipped.

@@ -8,7 +8,7 @@ use camino::Utf8PathBuf;
 use sf_contract::document::{Document, Field, Reader, did_you_mean};
 use sf_contract::problem::Problem;
 
-use super::{ImageChoice, MachineSpec, Mariadb, Scenario, Tamper, step};
+use super::{Delivery, ImageChoice, MachineSpec, Mariadb, Scenario, Tamper, step};
 use crate::boot_test::secret;
 use crate::boot_test::template::Template;
 
@@ -159,6 +159,9 @@ fn machine(table: &Reader<'_, '_>, known: &Known, before: &[MachineSpec]) -> Opt
     let forward = ports(table);
     let address = address(table, before);
     let metadata = template(table, "metadata", known);
+    let metadata_by = table
+        .parsed("metadata_by", Delivery::parse)
+        .map_or_else(Delivery::default, |delivery| delivery.value);
     let mut credentials = Vec::new();
     if let Some(values) = table.table("credentials") {
         for key in values.keys() {
@@ -183,6 +186,7 @@ fn machine(table: &Reader<'_, '_>, known: &Known, before: &[MachineSpec]) -> Opt
         address,
         forward,
         metadata,
+        metadata_by,
         credentials,
         tamper,
         healthy,
