@@ -6,3 +6,8 @@ pub fn now() -> String {
         .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
         .to_string()
 }
+
+/// Now, in seconds since 1970.
+pub fn now_seconds() -> i64 {
+    jiff::Timestamp::now().as_second()
+}

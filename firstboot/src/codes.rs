@@ -68,6 +68,58 @@ codes! {
     INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
         "Virtual networks are built on it.",
         "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
+    MEMORY_LOW = "SF-MEMORY-LOW", Environment, "this node has too little memory",
+        "A warning: the agent goes on, but daemons or instances would be killed for want of memory.",
+        "Give the node 2 GiB or more, and reserve less of it than there is (node.reservations.ram_gb).";
+    KVM_MISSING = "SF-KVM-MISSING", Environment, "this node cannot virtualise",
+        "A warning: the agent goes on, but instances run under emulation, many times slower.",
+        "Switch virtualisation on in the firmware, or on the host of a virtual machine, and load kvm_intel or kvm_amd.";
+    MTU_SMALL = "SF-MTU-SMALL", Environment, "the mesh network carries packets that are too small",
+        "A warning: the agent goes on, but instances' packets, which are wrapped in the mesh's, are lost when they are large.",
+        "Raise the MTU of the mesh's interface and switches to 2000 or more, and to cluster.max_hypervisor_mtu.";
+    CLOCK_WRONG = "SF-CLOCK-WRONG", Transient, "this node's clock is wrong",
+        "Certificates and tokens are judged by the clock; with a wrong one everything looks expired or not valid yet.",
+        "Set the clock (timedatectl set-time), give the node an NTP server; the agent keeps trying, since time may only not have been synchronised yet.";
+    CLOCK_SKEW = "SF-CLOCK-SKEW", Environment, "this node's clock and the database server's differ",
+        "A warning: the agent goes on, since the clocks do not say which is wrong; tokens expire early or late, and nodes look dead that are not.",
+        "Synchronise both with NTP.";
+    /// Certificates
+    PKI_SYNTAX = "SF-PKI-SYNTAX", Configuration, "a certificate or key cannot be read",
+        "Whatever is in it, no daemon could use it either.",
+        "Give PEM text: certificates in pki.ca and pki.certificate, one unencrypted private key in pki.key.";
+    PKI_DER = "SF-PKI-DER", Configuration, "a certificate or key is in DER form, not PEM",
+        "Shaken Fist, libvirt and the agent read PEM.",
+        "Convert it: openssl x509 -inform der -in FILE -out FILE.pem (for a key: openssl pkey).";
+    PKI_ENCRYPTED = "SF-PKI-ENCRYPTED", Configuration, "a private key is encrypted",
+        "Nobody is there to type its pass phrase when the node boots.",
+        "Decrypt it with openssl pkey -in FILE -out FILE.plain, and give it to the node as a credential.";
+    PKI_ORDER = "SF-PKI-ORDER", Configuration, "a chain of certificates is in the wrong order",
+        "A server sends its chain as it is; clients take the first certificate for the server's own.",
+        "Put the node's own certificate first, then each one that signed the one before.";
+    PKI_CHAIN = "SF-PKI-CHAIN", Configuration, "a certificate does not come from the authority that is trusted",
+        "Every peer would refuse it.",
+        "Give the authority that signed it, and the intermediate certificates between the two.";
+    PKI_EXPIRED = "SF-PKI-EXPIRED", Configuration, "a certificate has expired",
+        "Every peer would refuse it.",
+        "Renew it and put the new one in its place.";
+    PKI_EXPIRING = "SF-PKI-EXPIRING", Configuration, "a certificate expires within 30 days",
+        "A warning: the agent goes on, and stops at the first start after that day.",
+        "Renew it in time.";
+    PKI_NOT_YET_VALID = "SF-PKI-NOT-YET-VALID", Transient, "a certificate is not valid yet",
+        "Every peer would refuse it; mostly it is a clock that is wrong.",
+        "Set this node's clock (timedatectl), or that of the machine that makes certificates; the agent keeps trying, since time may only not have been synchronised yet.";
+    PKI_NAME = "SF-PKI-NAME", Configuration, "a certificate is for another name",
+        "Peers that call this node by its name would refuse the certificate.",
+        "Have it issued with this node's name as subjectAltName, or correct node.name.";
+    PKI_KEY_MISMATCH = "SF-PKI-KEY-MISMATCH", Configuration, "the private key does not belong to the certificate",
+        "No TLS handshake succeeds with them.",
+        "Give the key that the certificate was requested with.";
+    PKI_USAGE = "SF-PKI-USAGE", Configuration, "a certificate may not be used for this",
+        "Peers check what a certificate may be used for, and would refuse it.",
+        "Have it issued for the use that is named.";
+    PKI_MODE = "SF-PKI-MODE", Configuration, "the file of a private key is not protected",
+        "A warning: the agent goes on, but whoever reads the key can pose as this node.",
+        "chown root:root and chmod 0600 the file, or give the key as a systemd credential.";
     /// Metadata
     META_MISSING = "SF-META-MISSING", Configuration, "this node has no metadata",
         "Without metadata the agent does not know this node's name, addresses or database.",
@@ -130,6 +182,9 @@ codes! {
     DB_RESOLVE = "SF-DB-RESOLVE", Transient, "a database host's name does not resolve",
         "Without the database the agent cannot know whether the cluster exists or which versions run.",
         "Check the host's name in database.dsn and this node's name servers (`resolvectl query HOST`); the agent keeps trying, since DNS may only be late.";
+    DB_UNREACHABLE = "SF-DB-UNREACHABLE", Transient, "there is no way through the network to the database's address",
+        "Without the database the agent cannot know whether the cluster exists or which versions run.",
+        "The network is not up yet or has no route there: ip route get ADDRESS; the agent keeps trying.";
     DB_REFUSED = "SF-DB-REFUSED", Transient, "nothing accepts connections at the database's address",
         "Without the database the agent cannot know whether the cluster exists or which versions run.",
         "Start MariaDB, let it listen on that address (bind-address) and check host and port in database.dsn; the agent keeps trying.";
@@ -154,6 +209,27 @@ codes! {
     DB_TLS = "SF-DB-TLS", Configuration, "the database connection cannot be encrypted as the DSN demands",
         "Falling back to an unencrypted connection would send the cluster's secrets in clear.",
         "Give the server a certificate that this node trusts, or ask for less with ssl-mode= in database.dsn.";
+    DB_TLS_CA = "SF-DB-TLS-CA", Configuration, "there is no authority to judge the database server's certificate by",
+        "A certificate that is compared with nothing proves nothing.",
+        "Give the authority of the server's certificate as pki.ca, or as ssl-ca= in database.dsn.";
+    DB_TLS_ABSENT = "SF-DB-TLS-ABSENT", Configuration, "the database server offers no TLS, and the DSN demands it",
+        "Falling back to an unencrypted connection would send the cluster's secrets in clear.",
+        "Set ssl_cert and ssl_key on the server, or ask for less with ssl-mode= in database.dsn.";
+    DB_TLS_ISSUER = "SF-DB-TLS-ISSUER", Configuration, "the database server's certificate comes from another authority",
+        "Whoever answers may not be the server that was meant.",
+        "Give the authority of the server's certificate as pki.ca or ssl-ca=, or the server a certificate of this authority.";
+    DB_TLS_EXPIRED = "SF-DB-TLS-EXPIRED", Configuration, "the database server's certificate has expired",
+        "An expired certificate proves nothing any more.",
+        "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL.";
+    DB_TLS_NOT_YET_VALID = "SF-DB-TLS-NOT-YET-VALID", Transient, "the database server's certificate is not valid yet",
+        "Mostly a clock is wrong: this node's, or that of the machine that made the certificate.",
+        "Set the clock (timedatectl); the agent keeps trying, since time may only not have been synchronised yet.";
+    DB_TLS_NAME = "SF-DB-TLS-NAME", Configuration, "the database server's certificate is for another name",
+        "Whoever answers may not be the server that was meant.",
+        "Write the host in database.dsn as the certificate names it, or have the certificate issued for it.";
+    DB_TLS_PROTOCOL = "SF-DB-TLS-PROTOCOL", Configuration, "the database server speaks no TLS that is still safe",
+        "The agent speaks TLS 1.2 and 1.3; older ones can be broken.",
+        "Set tls_version = TLSv1.2,TLSv1.3 on the server, and leave ssl_cipher at its default.";
     DB_AUTH = "SF-DB-AUTH", Configuration, "the database refuses the user or the password",
         "Trying again could lock the account.",
         "Correct user and password in database.dsn, or set the user's password on the server.";
@@ -187,6 +263,18 @@ codes! {
     DB_SCHEMA = "SF-DB-SCHEMA", Configuration, "tables in the database have another shape than expected",
         "Writing into tables that mean something else would damage them.",
         "Check that database.dsn names this cluster's database, and that the schema belongs to this release.";
+    DB_SCHEMA_OLD = "SF-DB-SCHEMA-OLD", Transient, "tables in the database are older than this image's release needs",
+        "Daemons of this release refuse to start on older tables.",
+        "Run the release's schema command on one database-tier node; the agent keeps looking.";
+    DB_SCHEMA_NEW = "SF-DB-SCHEMA-NEW", Refused, "tables in the database are newer than this image's release knows",
+        "Daemons of this release refuse to start on newer tables, and would misread them.",
+        "Boot an image of the release that the tables were made for.";
+    DB_CONNECTIONS = "SF-DB-CONNECTIONS", Environment, "the database server has hardly a connection to spare",
+        "A warning: the agent goes on, but daemons that find no free connection fail.",
+        "Raise max_connections on the server, or find who holds the connections (SHOW PROCESSLIST).";
+    DB_DONOR = "SF-DB-DONOR", Environment, "the Galera node is lent to another node or to a backup",
+        "A warning: the agent goes on, but this server lags behind the others meanwhile.",
+        "Wait for the state transfer or the backup to end, or name another node of the Galera cluster first in database.dsn.";
     DB_STATEMENT = "SF-DB-STATEMENT", Internal, "the database refused a statement for an unexpected reason",
         "Going on after an unexpected answer could harm the cluster.",
         "Report it with the output of `journalctl -u sf-firstboot -o json`.";

@@ -18,6 +18,7 @@ pub mod image;
 pub mod log;
 pub mod metrics;
 pub mod paths;
+pub mod pki;
 pub mod preflight;
 pub mod ready;
 pub mod reference;

@@ -8,7 +8,6 @@ use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use sf_command::{Cmd, Tool};
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
 use sf_firstboot::database::preflight::{self, Need};
@@ -22,6 +21,7 @@ fn findings(dsn: &str, role: Role) -> Vec<Failure> {
         let need = Need {
             role,
             schema: &Schema::Agent,
+            schema_versions: &std::collections::BTreeMap::new(),
         };
         let found = preflight::run(&mut session, &need).await.unwrap().findings;
         session.close().await;
@@ -296,98 +296,6 @@ fn login_methods_that_the_driver_does_not_speak_are_named() {
 }
 
 #[test]
-fn tls_that_is_demanded_and_not_offered() {
-    let server = shared();
-    let dsn = server.database("tlsless");
-    for mode in ["required", "verify-ca", "verify-identity"] {
-        let failure = refused(&dsn.replace("ssl-mode=disabled", &format!("ssl-mode={mode}")));
-        assert_eq!(failure.code.id, "SF-DB-TLS", "{failure}");
-        assert_eq!(failure.kind().exit_code(), 78);
-        assert!(failure.what.ends_with(mode), "{failure}");
-    }
-    let preferred = dsn.replace("ssl-mode=disabled", "ssl-mode=preferred");
-    block_on(connector(&preferred).connect()).unwrap();
-}
-
-/// A CA, a certificate of it for 127.0.0.1 alone, and another CA, made by the
-/// openssl program.
-fn certificates(folder: &std::path::Path) {
-    let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
-    let of_the_ca = "-CA ca.pem -CAkey ca.key -addext subjectAltName=IP:127.0.0.1 \
-                     -addext basicConstraints=critical,CA:FALSE";
-    for line in [
-        format!("{new} -subj /CN=ca -keyout ca.key -out ca.pem"),
-        format!("{new} -subj /CN=db -keyout db.key -out db.pem {of_the_ca}"),
-        format!("{new} -subj /CN=other -keyout other.key -out other.pem"),
-    ] {
-        Cmd::new(Tool::Openssl)
-            .args(line.split_whitespace())
-            .cwd(folder)
-            .run()
-            .unwrap();
-    }
-}
-
-#[test]
-fn certificates_are_checked_as_far_as_the_mode_demands() {
-    let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let server = Server::start(&[
-        &format!("--ssl-cert={}", file("db.pem")),
-        &format!("--ssl-key={}", file("db.key")),
-    ]);
-    let dsn = server.database("tls");
-    let attempt = |mode: &str, host: &str, ca: Option<&str>| {
-        let dsn = dsn
-            .replace("ssl-mode=disabled", &format!("ssl-mode={mode}"))
-            .replace("127.0.0.1", host);
-        let mut connector = connector(&dsn);
-        if let Some(ca) = ca {
-            connector = connector.ca(file(ca));
-        }
-        match block_on(connector.connect()) {
-            Ok(session) => {
-                block_on(session.close());
-                "connected".to_owned()
-            }
-            Err(failure) => format!("{}: {}", failure.code.id, failure.causes.join(", ")),
-        }
-    };
-    for (mode, host, ca) in [
-        ("preferred", "127.0.0.1", None),
-        ("required", "127.0.0.1", None),
-        ("verify-ca", "127.0.0.1", Some("ca.pem")),
-        ("verify-ca", "localhost", Some("ca.pem")),
-        ("verify-identity", "127.0.0.1", Some("ca.pem")),
-    ] {
-        assert_eq!(attempt(mode, host, ca), "connected", "{mode} {host}");
-    }
-    for (mode, host, ca, reason) in [
-        ("verify-ca", "127.0.0.1", None, "UnknownIssuer"),
-        ("verify-ca", "127.0.0.1", Some("other.pem"), "UnknownIssuer"),
-        (
-            "verify-identity",
-            "localhost",
-            Some("ca.pem"),
-            "not valid for name",
-        ),
-        (
-            "verify-identity",
-            "127.0.0.1",
-            Some("absent.pem"),
-            "failed to open file",
-        ),
-    ] {
-        let found = attempt(mode, host, ca);
-        assert!(
-            found.starts_with("SF-DB-TLS") && found.contains(reason),
-            "{mode} {host}: {found}"
-        );
-    }
-}
-
-#[test]
 fn a_full_server_is_transient() {
     let server = Server::start(&["--max-connections=10"]);
     let dsn = server.database("full");
@@ -414,4 +322,69 @@ fn tables_of_another_shape_are_refused() {
         "{}",
         found[0].what
     );
+}
+
+#[test]
+fn a_network_without_a_way_is_told_from_a_server_that_is_down() {
+    // A multicast address: the kernel knows no way there for TCP, network or not.
+    let failure = refused("mysql://sf:x@224.0.0.1:3306/sf");
+    assert_eq!(failure.code.id, "SF-DB-UNREACHABLE", "{failure}");
+    assert_eq!(failure.kind().exit_code(), 75);
+    assert_eq!(
+        failure.next_command.as_deref(),
+        Some("ip route get 224.0.0.1")
+    );
+    assert!(failure.what.contains("224.0.0.1:3306"), "{failure}");
+}
+
+#[test]
+fn a_server_that_fills_up_is_warned_about() {
+    let server = Server::start(&["--max-connections=15"]);
+    let dsn = server.database("filling");
+    let warnings = block_on(async {
+        let mut session = connector(&dsn).connect().await.unwrap();
+        let warnings = sf_firstboot::database::upkeep::warnings(&mut session)
+            .await
+            .unwrap();
+        session.close().await;
+        warnings
+    });
+    assert_eq!(codes(&warnings), ["SF-DB-CONNECTIONS"]);
+    let remedy = warnings[0].remedy_text();
+    let statement = &remedy[remedy.find("SET GLOBAL").unwrap()..remedy.find(';').unwrap()];
+    server.admin().run(statement);
+}
+
+#[test]
+fn the_servers_clock_is_compared_with_ours() {
+    // A server that takes every session's time from a variable can be moved.
+    for (options, least, most) in [
+        (&[][..], -2.0, 2.0),
+        (
+            &[
+                "--sysdate-is-now",
+                "--init-connect=SET timestamp=1700000000",
+            ],
+            -1e9,
+            -6e7,
+        ),
+        (
+            &[
+                "--sysdate-is-now",
+                "--init-connect=SET timestamp=2140000000",
+            ],
+            3e8,
+            1e9,
+        ),
+    ] {
+        let server = Server::start(options);
+        let dsn = server.database("clock");
+        let ahead = block_on(async {
+            let mut session = connector(&dsn).connect().await.unwrap();
+            let ahead = session.clock_ahead().await.unwrap();
+            session.close().await;
+            ahead
+        });
+        assert!((least..=most).contains(&ahead), "{ahead}");
+    }
 }

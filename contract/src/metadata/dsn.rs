@@ -19,7 +19,7 @@ use crate::secret::{MASK, Secret};
 pub const DEFAULT_PORT: u16 = 3306;
 
 /// The parameters that a DSN may have.
-const PARAMETERS: [&str; 2] = ["ssl-mode", "socket"];
+const PARAMETERS: [&str; 3] = ["ssl-mode", "ssl-ca", "socket"];
 
 /// RFC 3986's unreserved characters stay; the rest is encoded.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -88,6 +88,11 @@ impl SslMode {
     pub fn demands_tls(self) -> bool {
         !matches!(self, Self::Disabled | Self::Preferred)
     }
+
+    /// Is the server's certificate looked at?
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyCa | Self::VerifyIdentity)
+    }
 }
 
 impl fmt::Display for SslMode {
@@ -104,6 +109,7 @@ pub struct Dsn {
     hosts: Vec<HostPort>,
     name: String,
     ssl_mode: SslMode,
+    ssl_ca: Option<String>,
     socket: Option<String>,
 }
 
@@ -146,6 +152,12 @@ impl Dsn {
         self.ssl_mode
     }
 
+    /// Path of a PEM file with the one authority that the servers' certificates
+    /// come from; it outweighs `pki.ca`.
+    pub fn ssl_ca(&self) -> Option<&str> {
+        self.ssl_ca.as_deref()
+    }
+
     /// Path of a unix socket that is used instead of the hosts.
     pub fn socket(&self) -> Option<&str> {
         self.socket.as_deref()
@@ -173,10 +185,12 @@ impl fmt::Display for Dsn {
             write!(formatter, "{separator}ssl-mode={}", self.ssl_mode)?;
             separator = '&';
         }
-        if let Some(socket) = &self.socket {
-            let socket = utf8_percent_encode(socket, ENCODED).to_string();
-            let socket = socket.replace("%2F", "/");
-            write!(formatter, "{separator}socket={socket}")?;
+        for (name, path) in [("ssl-ca", &self.ssl_ca), ("socket", &self.socket)] {
+            if let Some(path) = path {
+                let path = utf8_percent_encode(path, ENCODED).to_string();
+                write!(formatter, "{separator}{name}={}", path.replace("%2F", "/"))?;
+                separator = '&';
+            }
         }
         Ok(())
     }
@@ -208,7 +222,7 @@ pub enum DsnError {
     /// A `%` that is not followed by two hex digits, or bytes that are not UTF-8.
     #[error("the {part} is not valid percent-encoding of UTF-8; write a % itself as %25")]
     Encoding {
-        /// `user`, `password`, `database name`, `socket path`.
+        /// `user`, `password`, `database name`, `ssl-ca`, `socket`.
         part: &'static str,
     },
     /// No `user@`.
@@ -267,9 +281,18 @@ pub enum DsnError {
          write disabled, preferred, required, verify-ca or verify-identity"
     )]
     BadSslMode,
-    /// `socket=` that is not an absolute path.
-    #[error("socket is not an absolute path")]
-    BadSocket,
+    /// `ssl-ca=` or `socket=` that is not an absolute path.
+    #[error("{name} is not an absolute path")]
+    BadPath {
+        /// The parameter.
+        name: &'static str,
+    },
+    /// `ssl-ca=` in a mode that looks at no certificate.
+    #[error("ssl-ca is of no use with ssl-mode={mode}; write ssl-mode=verify-identity")]
+    CaUnused {
+        /// The mode.
+        mode: SslMode,
+    },
     /// A socket, and hosts that would not be used.
     #[error("the DSN has both a socket and hosts; with socket= write localhost or no host")]
     SocketAndHosts,
@@ -284,7 +307,7 @@ const FORM: &str = "mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mo
 fn known(suggestion: Option<&str>) -> String {
     match suggestion {
         Some(name) => format!("did you mean \"{name}\"?"),
-        None => format!("known are {}", PARAMETERS.join(" and ")),
+        None => format!("known are {}", PARAMETERS.join(", ")),
     }
 }
 
@@ -317,7 +340,12 @@ impl FromStr for Dsn {
             return Err(DsnError::Fragment);
         }
         let (path, query) = tail.split_once('?').unwrap_or((tail, ""));
-        let (ssl_mode, socket) = parameters(query)?;
+        let Parameters {
+            ssl_mode,
+            ssl_ca,
+            socket,
+        } = parameters(query)?;
+        let ssl_mode = ssl_mode.unwrap_or_default();
         let hosts = if socket.is_some() && hosts.is_empty() {
             Vec::new()
         } else {
@@ -341,6 +369,7 @@ impl FromStr for Dsn {
             hosts,
             name: database(path)?,
             ssl_mode,
+            ssl_ca,
             socket,
         })
     }
@@ -430,8 +459,15 @@ fn database(path: &str) -> Result<String, DsnError> {
     }
 }
 
-fn parameters(query: &str) -> Result<(SslMode, Option<String>), DsnError> {
-    let (mut ssl_mode, mut socket) = (None, None);
+#[derive(Default)]
+struct Parameters {
+    ssl_mode: Option<SslMode>,
+    ssl_ca: Option<String>,
+    socket: Option<String>,
+}
+
+fn parameters(query: &str) -> Result<Parameters, DsnError> {
+    let mut all = Parameters::default();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match name {
@@ -441,19 +477,12 @@ fn parameters(query: &str) -> Result<(SslMode, Option<String>), DsnError> {
                     .into_iter()
                     .find(|mode| mode.name() == wanted)
                     .ok_or(DsnError::BadSslMode)?;
-                if ssl_mode.replace(mode).is_some() {
+                if all.ssl_mode.replace(mode).is_some() {
                     return Err(DsnError::Twice { name: "ssl-mode" });
                 }
             }
-            "socket" => {
-                let path = decode(value, "socket path")?;
-                if !path.starts_with('/') || path.contains('\0') {
-                    return Err(DsnError::BadSocket);
-                }
-                if socket.replace(path).is_some() {
-                    return Err(DsnError::Twice { name: "socket" });
-                }
-            }
+            "ssl-ca" => absolute("ssl-ca", value, &mut all.ssl_ca)?,
+            "socket" => absolute("socket", value, &mut all.socket)?,
             other => {
                 return Err(DsnError::UnknownParameter {
                     name: other.to_owned(),
@@ -462,7 +491,22 @@ fn parameters(query: &str) -> Result<(SslMode, Option<String>), DsnError> {
             }
         }
     }
-    Ok((ssl_mode.unwrap_or_default(), socket))
+    let mode = all.ssl_mode.unwrap_or_default();
+    if all.ssl_ca.is_some() && !mode.verifies() {
+        return Err(DsnError::CaUnused { mode });
+    }
+    Ok(all)
+}
+
+fn absolute(name: &'static str, value: &str, known: &mut Option<String>) -> Result<(), DsnError> {
+    let path = decode(value, name)?;
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(DsnError::BadPath { name });
+    }
+    if known.replace(path).is_some() {
+        return Err(DsnError::Twice { name });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

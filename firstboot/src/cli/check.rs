@@ -115,6 +115,7 @@ fn table(checked: &[Checked]) -> String {
     {
         let (mark, note) = match found {
             Found::Passed { note } => ("ok", note.as_deref().unwrap_or(about).to_owned()),
+            Found::OnNode => ("node", "checked on the node only".into()),
             Found::Skipped { note } => ("skip", note.clone()),
             Found::Failed { findings } | Found::Impossible { findings } => {
                 let mark = if *severity == Severity::Blocks {

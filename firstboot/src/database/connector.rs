@@ -10,11 +10,11 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 use super::backoff::Backoff;
 use super::parking::Parking;
-use super::probe::{self, Greeting};
 use super::session::Session;
-use super::trouble::{NoConnection, describe};
-use crate::codes::{self, Code};
+use super::tls;
+use crate::codes;
 use crate::failure::Failure;
+use crate::pki;
 
 /// How long one host may take to answer when the metadata says nothing.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,20 +22,28 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes sessions. Cheap to clone; holds the password and never shows it.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    dsn: Dsn,
+    pub(super) dsn: Dsn,
     timeout: Duration,
-    ca: Option<PathBuf>,
+    ca: Option<Ca>,
     parking: Option<Parking>,
 }
 
+/// Where the authority of the servers' certificates is.
+#[derive(Clone, Debug)]
+enum Ca {
+    File(PathBuf),
+    /// PEM text that the metadata holds.
+    Text(String),
+}
+
 /// One place to connect to.
-enum Target<'d> {
+pub(super) enum Target<'d> {
     Host(&'d HostPort),
     Socket(&'d str),
 }
 
 impl Target<'_> {
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Host(host) => host.to_string(),
             Self::Socket(path) => (*path).to_owned(),
@@ -76,11 +84,19 @@ impl Connector {
         self
     }
 
-    /// A PEM file with the CA of the servers' certificates (`ssl-mode=verify-ca`
-    /// and `verify-identity`); the public CAs count as well.
+    /// A PEM file with the authority of the servers' certificates
+    /// (`ssl-mode=verify-ca` and `verify-identity`): it alone is trusted. The
+    /// DSN's `ssl-ca` outweighs it; without either the system's authorities are.
     #[must_use]
     pub fn ca(mut self, ca: impl Into<PathBuf>) -> Self {
-        self.ca = Some(ca.into());
+        self.ca = Some(Ca::File(ca.into()));
+        self
+    }
+
+    /// The same as PEM text: `pki.ca` of the metadata.
+    #[must_use]
+    pub fn ca_text(mut self, pem: impl Into<String>) -> Self {
+        self.ca = Some(Ca::Text(pem.into()));
         self
     }
 
@@ -230,189 +246,45 @@ impl Connector {
                 options = options.socket(path).ssl_mode(MySqlSslMode::Disabled);
             }
         }
-        if let (Some(ca), SslMode::VerifyCa | SslMode::VerifyIdentity) =
-            (&self.ca, self.dsn.ssl_mode())
-        {
-            readable(ca).map_err(|error| {
-                self.failure(
-                    &codes::DB_TLS,
-                    format!("the database's CA file {} cannot be read", ca.display()),
-                )
-                .cause(&error)
-            })?;
-            options = options.ssl_ca(ca);
+        if matches!(target, Target::Host(_)) && self.dsn.ssl_mode().verifies() {
+            let authorities = self.authorities()?;
+            options = options.ssl_ca_from_pem(authorities);
         }
         Ok(options)
     }
 
-    fn failure(&self, code: &'static Code, what: String) -> Failure {
-        Failure::new(code, what).value(self.dsn.to_string())
-    }
-
-    async fn timed_out(&self, target: &Target<'_>, started: Instant) -> Failure {
-        let name = target.name();
-        let greeting = match target {
-            Target::Host(host) => probe::greeting(host).await,
-            Target::Socket(_) => None,
-        };
-        if let Some(Greeting::Other(said)) = &greeting {
-            return self.not_mariadb(&name, said);
-        }
-        // A server that hangs accepts connections too (the kernel does), so
-        // silence is no proof that it is something else.
-        let detail = match greeting {
-            Some(Greeting::Silent) => "; it accepts connections and says nothing",
-            _ => "",
-        };
-        self.failure(
-            &codes::DB_TIMEOUT,
-            format!(
-                "the database at {name} did not answer within {:.0} s{detail}",
-                started.elapsed().as_secs_f64()
-            ),
-        )
-    }
-
-    fn not_mariadb(&self, name: &str, said: &str) -> Failure {
-        self.failure(
-            &codes::DB_NOT_MARIADB,
-            format!("what answers at {name} is not a MariaDB server: it says \"{said}\""),
-        )
-    }
-
-    async fn refused(&self, target: &Target<'_>, error: &sqlx::Error) -> Failure {
-        let name = target.name();
-        let (user, database) = (self.dsn.user(), self.dsn.name());
-        let kind = NoConnection::of(error);
-        if kind == NoConnection::Protocol
-            && let Target::Host(host) = target
-            && let Some(Greeting::Other(said)) = probe::greeting(host).await
-        {
-            return self.not_mariadb(&name, &said);
-        }
-        let failure = match kind {
-            NoConnection::Refused => self.failure(
-                &codes::DB_REFUSED,
-                format!("nothing accepts connections at the database's address {name}"),
-            ),
-            NoConnection::Unreachable => self.failure(
-                &codes::DB_TIMEOUT,
-                format!("the database at {name} cannot be reached"),
-            ),
-            NoConnection::Closed => self.failure(
-                &codes::DB_LOST,
-                format!("the database at {name} closed the connection during the login"),
-            ),
-            NoConnection::Tls => self
-                .failure(
-                    &codes::DB_TLS,
-                    format!(
-                        "no TLS connection with the database at {name} that meets ssl-mode={}",
-                        self.dsn.ssl_mode()
-                    ),
-                )
-                .remedy(self.tls_remedy(error)),
-            NoConnection::Password => self
-                .failure(
-                    &codes::DB_AUTH,
-                    format!("the database at {name} refuses the user {user}"),
-                )
-                .remedy(format!(
-                    "Correct user and password in database.dsn, or on the server: \
-                     ALTER USER '{user}'@'%' IDENTIFIED BY 'PASSWORD'; (a user that is \
-                     REQUIREd to use SSL needs ssl-mode=required here)."
-                )),
-            NoConnection::Plugin => self
-                .failure(
-                    &codes::DB_AUTH_PLUGIN,
-                    format!(
-                        "the user {user} of the database at {name} logs in by a method \
-                         that this agent does not speak (ed25519, PAM, GSSAPI and others)"
-                    ),
-                )
-                .remedy(format!(
-                    "On the server: ALTER USER '{user}'@'%' IDENTIFIED VIA \
-                     mysql_native_password USING PASSWORD('PASSWORD');"
-                )),
-            NoConnection::Blocked => self.failure(
-                &codes::DB_BLOCKED,
-                format!("the database at {name} has blocked this node's address"),
-            ),
-            NoConnection::NoSuchDatabase => self
-                .failure(
-                    &codes::DB_MISSING,
-                    format!("the database {database} does not exist on {name}"),
-                )
-                .remedy(format!(
-                    "On the server: CREATE DATABASE `{database}` CHARACTER SET utf8mb4 \
-                     COLLATE utf8mb4_unicode_ci; and {}",
-                    super::grants::statement(user, database, &["ALL PRIVILEGES"])
-                )),
-            NoConnection::NoAccessToDatabase => self
-                .failure(
-                    &codes::DB_GRANTS,
-                    format!(
-                        "the user {user} may not use the database {database} on {name}, \
-                         or it does not exist"
-                    ),
-                )
-                .remedy(format!(
-                    "On the server: CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET \
-                     utf8mb4 COLLATE utf8mb4_unicode_ci; and {}",
-                    super::grants::statement(user, database, &["ALL PRIVILEGES"])
-                )),
-            NoConnection::Full => self.failure(
-                &codes::DB_BUSY,
-                format!("the database at {name} has no connection to spare"),
-            ),
-            NoConnection::NotReady => self.failure(
-                &codes::DB_NOT_READY,
-                format!("the database at {name} takes no statements yet"),
-            ),
-            NoConnection::Protocol => self.failure(
-                &codes::DB_NOT_MARIADB,
-                format!("what answers at {name} does not talk like MariaDB"),
-            ),
-            NoConnection::Other => self.failure(
-                &codes::DB_LOST,
-                format!("the connection to the database at {name} failed"),
-            ),
-        };
-        with_text(failure, error)
-    }
-
-    fn tls_remedy(&self, error: &sqlx::Error) -> String {
-        let text = describe(error);
-        let mode = self.dsn.ssl_mode();
-        if text.contains("does not support TLS") {
-            return format!(
-                "Set ssl_cert and ssl_key on the server, or write ssl-mode=preferred in \
-                 database.dsn instead of {mode}, knowing that the password then crosses the \
-                 network in a form that can be replayed."
-            );
-        }
-        let ca = match &self.ca {
-            Some(ca) => format!("the CA in {}", ca.display()),
-            None => "a public CA (the metadata gives no CA of its own: pki.ca)".to_owned(),
-        };
-        format!(
-            "The server's certificate must come from {ca}, be in date{}.",
-            if mode == SslMode::VerifyIdentity {
-                ", and name the host as database.dsn writes it"
-            } else {
-                ""
+    fn authorities(&self) -> Result<Vec<u8>, Failure> {
+        let file = match (self.dsn.ssl_ca(), &self.ca) {
+            (Some(file), _) => Path::new(file),
+            (None, Some(Ca::File(file))) => file,
+            (None, Some(Ca::Text(pem))) => {
+                return tls::authorities(pem.as_bytes()).ok_or_else(|| {
+                    self.failure(
+                        &codes::DB_TLS_CA,
+                        "pki.ca holds no certificate to judge the database server by".into(),
+                    )
+                });
             }
-        )
+            (None, None) => Path::new(tls::SYSTEM),
+        };
+        tls::authorities_of(file).map_err(|failure| failure.value(self.dsn.to_string()))
     }
-}
 
-fn readable(file: &Path) -> Result<(), std::io::Error> {
-    fs_err::File::open(file).map(drop)
-}
-
-fn with_text(mut failure: Failure, error: &sqlx::Error) -> Failure {
-    failure.causes.push(describe(error));
-    failure
+    /// The authority as remedies name it.
+    pub(super) fn authority(&self) -> String {
+        match (self.dsn.ssl_ca(), &self.ca) {
+            (Some(file), _) => format!("the authority in {file} (ssl-ca of database.dsn)"),
+            (None, Some(Ca::File(file))) => format!("the authority in {}", file.display()),
+            (None, Some(Ca::Text(pem))) => match pki::certificates(pem.as_bytes()).first() {
+                Some(ca) => format!("the authority in pki.ca ({})", ca.subject),
+                None => "the authority in pki.ca".into(),
+            },
+            (None, None) => format!(
+                "a public authority ({}), since neither pki.ca nor ssl-ca names another",
+                tls::SYSTEM
+            ),
+        }
+    }
 }
 
 /// The failure to show for a round in which no host answered.

@@ -14,9 +14,12 @@ mod link;
 mod parking;
 pub mod preflight;
 mod probe;
+mod refusal;
 pub mod schema;
 mod session;
+mod tls;
 mod trouble;
+pub mod upkeep;
 
 pub use backoff::Backoff;
 pub use cluster::{ClusterState, OperationRecord, read_cluster};

@@ -2,6 +2,9 @@
 //! that is wrong at once. The rules are those that Shaken Fist itself checks
 //! (MariaDB 10.11, `InnoDB`, utf8mb4) and what a bootstrap needs.
 
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use super::grants::{self, Grants};
 use super::schema::{self, TableState};
 use super::session::Session;
 use super::trouble::SqlError;
+use super::upkeep;
 use crate::codes;
 use crate::failure::Failure;
 
@@ -23,6 +27,8 @@ pub struct Need<'a> {
     pub role: Role,
     /// Who makes the cluster's tables.
     pub schema: &'a Schema,
+    /// The version of each table that the release expects, where it is known.
+    pub schema_versions: &'a BTreeMap<String, u32>,
 }
 
 /// What was found.
@@ -32,6 +38,8 @@ pub struct Preflight {
     pub findings: Vec<Failure>,
     /// `VERSION()` of the server.
     pub server_version: String,
+    /// Protocol and cipher of the connection, if it is encrypted.
+    pub encryption: Option<String>,
     /// The tables that are there.
     pub tables: Arc<TableState>,
 }
@@ -59,11 +67,24 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
             format!("the database server {server} is read-only (read_only or innodb_read_only)"),
         ));
     }
+    findings.extend(
+        upkeep::not_synced(session)
+            .await
+            .map_err(SqlError::into_failure)?,
+    );
     findings.extend(tables.misfit(session.at()));
     findings.extend(tables.waits_for_release(need.schema, session.at()));
+    if tables.has("schema_versions") && !need.schema_versions.is_empty() {
+        let found = schema_versions(session)
+            .await
+            .map_err(SqlError::into_failure)?;
+        findings.extend(judge_schema(session.at(), need, &found));
+    }
+    let encryption = session.encryption().await.map_err(SqlError::into_failure)?;
     Ok(Preflight {
         findings,
         server_version: facts.version,
+        encryption,
         tables,
     })
 }
@@ -103,6 +124,65 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
         account: quoted_account(&cell(4)),
         grants: Grants::parse(lines.iter().filter_map(|row| row.text(0))),
     })
+}
+
+async fn schema_versions(session: &mut Session) -> Result<BTreeMap<String, u32>, SqlError> {
+    let rows = session
+        .rows(
+            "reading the versions of the release's tables",
+            "SELECT CAST(table_name AS CHAR), CAST(version AS CHAR) FROM schema_versions",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| Some((row.string(0), row.text(1)?.parse().ok()?)))
+        .collect())
+}
+
+/// The release's daemons start on exactly the versions that they were built
+/// for: upstream has no window.
+fn judge_schema(at: &str, need: &Need<'_>, found: &BTreeMap<String, u32>) -> Vec<Failure> {
+    let expected = need.schema_versions;
+    let version = |known: Option<&u32>| known.map_or("absent".to_owned(), u32::to_string);
+    let (mut older, mut newer) = (Vec::new(), Vec::new());
+    let tables: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
+    for table in tables {
+        let (here, wanted) = (found.get(table), expected.get(table));
+        let line = format!("{table} is {}, expected {}", version(here), version(wanted));
+        match here.cmp(&wanted) {
+            Ordering::Less => older.push(line),
+            Ordering::Greater => newer.push(line),
+            Ordering::Equal => {}
+        }
+    }
+    let mut findings = Vec::new();
+    if !newer.is_empty() {
+        findings.push(Failure::new(
+            &codes::DB_SCHEMA_NEW,
+            format!(
+                "tables in the database at {at} are newer than this image's release knows: {}",
+                newer.join("; ")
+            ),
+        ));
+    }
+    if !older.is_empty() {
+        let mut failure = Failure::new(
+            &codes::DB_SCHEMA_OLD,
+            format!(
+                "tables in the database at {at} are older than this image's release needs: {}",
+                older.join("; ")
+            ),
+        );
+        if let Schema::Command { command, .. } = need.schema {
+            failure = failure.remedy(format!(
+                "On one database-tier node run: {}; the agent keeps looking.",
+                command.join(" ")
+            ));
+        }
+        findings.push(failure);
+    }
+    findings
 }
 
 /// `sf@10.%` as a statement takes it, `'sf'@'10.%'`.
@@ -258,5 +338,52 @@ mod tests {
         );
         assert_eq!(quoted_account("o'neil@10.%"), "'o''neil'@'10.%'");
         assert_eq!(quoted_account("sf@a@%"), "'sf@a'@'%'");
+    }
+
+    #[test]
+    fn versions_of_tables_are_compared_one_by_one() {
+        let map = |all: &[(&str, u32)]| {
+            all.iter()
+                .map(|(table, version)| ((*table).to_owned(), *version))
+                .collect::<BTreeMap<String, u32>>()
+        };
+        let expected = map(&[("blobs", 3), ("nodes", 7)]);
+        let command = Schema::Command {
+            command: vec!["sf-ctl".into(), "ensure-mariadb-schema".into()],
+            expected: BTreeMap::new(),
+        };
+        let need = Need {
+            role: Role::Hypervisor,
+            schema: &command,
+            schema_versions: &expected,
+        };
+        let judged = |found: &[(&str, u32)]| {
+            judge_schema("db:1 as sf", &need, &map(found))
+                .iter()
+                .map(|failure| format!("{} {}", failure.code.id, failure.what))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(judged(&[("blobs", 3), ("nodes", 7)]), [""; 0]);
+        assert_eq!(
+            judged(&[("nodes", 6)]),
+            [
+                "SF-DB-SCHEMA-OLD tables in the database at db:1 as sf are older than this image's \
+              release needs: blobs is absent, expected 3; nodes is 6, expected 7"
+            ]
+        );
+        assert_eq!(
+            judged(&[("blobs", 3), ("nodes", 8), ("uploads", 1)]),
+            [
+                "SF-DB-SCHEMA-NEW tables in the database at db:1 as sf are newer than this image's \
+              release knows: nodes is 8, expected 7; uploads is 1, expected absent"
+            ]
+        );
+        assert_eq!(judged(&[("blobs", 2), ("nodes", 8)]).len(), 2);
+        let old = judge_schema("x", &need, &map(&[]));
+        assert!(
+            old[0]
+                .remedy_text()
+                .contains("sf-ctl ensure-mariadb-schema")
+        );
     }
 }

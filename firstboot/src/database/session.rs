@@ -12,6 +12,7 @@ use sf_contract::secret::Secret;
 use super::parking::Parking;
 use super::schema::TableState;
 use super::trouble::SqlError;
+use crate::failure::Failure;
 
 /// How long one statement may take. Longer than any lock wait of ours, shorter
 /// than an operator's patience with a server that went silent.
@@ -279,6 +280,50 @@ impl Session {
             Ok(()) => self.busy = false,
             Err(_) => self.connection = None,
         }
+    }
+
+    /// Protocol and cipher of the connection; `None` when it is not encrypted.
+    pub(crate) async fn encryption(&mut self) -> Result<Option<String>, SqlError> {
+        let rows = self
+            .rows(
+                "asking whether the connection is encrypted",
+                "SELECT CAST(variable_value AS CHAR) FROM information_schema.session_status \
+                 WHERE variable_name IN ('SSL_VERSION', 'SSL_CIPHER') ORDER BY variable_name DESC",
+                &[],
+            )
+            .await?;
+        let said: Vec<String> = rows
+            .iter()
+            .map(|row| row.string(0))
+            .filter(|text| !text.is_empty())
+            .collect();
+        Ok((!said.is_empty()).then(|| said.join(" ")))
+    }
+
+    /// By how many seconds the server's clock is ahead of this machine's, as
+    /// far as the time that the question took allows to say.
+    pub async fn clock_ahead(&mut self) -> Result<f64, Failure> {
+        let before = super::unix_seconds();
+        let rows = self
+            .rows(
+                "asking for the server's time",
+                "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS CHAR)",
+                &[],
+            )
+            .await
+            .map_err(SqlError::into_failure)?;
+        let after = super::unix_seconds();
+        let server: f64 = rows
+            .first()
+            .and_then(|row| row.text(0)?.parse().ok())
+            .unwrap_or(after);
+        Ok(if server > after {
+            server - after
+        } else if server < before {
+            server - before
+        } else {
+            0.0
+        })
     }
 
     /// Is the connection still usable?

@@ -191,6 +191,9 @@ pub(crate) fn number(error: &sqlx::Error) -> Option<u16> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoConnection {
     Refused,
+    /// Nothing came back.
+    TimedOut,
+    /// The kernel knows no way there.
     Unreachable,
     Closed,
     Tls,
@@ -235,8 +238,8 @@ impl NoConnection {
     fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Self::Refused,
-            io::ErrorKind::TimedOut
-            | io::ErrorKind::HostUnreachable
+            io::ErrorKind::TimedOut => Self::TimedOut,
+            io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::NetworkDown
             | io::ErrorKind::AddrNotAvailable => Self::Unreachable,
@@ -286,7 +289,8 @@ mod tests {
             (K::ConnectionRefused, NoConnection::Refused),
             (K::NotFound, NoConnection::Refused),
             (K::HostUnreachable, NoConnection::Unreachable),
-            (K::TimedOut, NoConnection::Unreachable),
+            (K::NetworkUnreachable, NoConnection::Unreachable),
+            (K::TimedOut, NoConnection::TimedOut),
             (K::UnexpectedEof, NoConnection::Closed),
             (K::InvalidData, NoConnection::Tls),
             (K::PermissionDenied, NoConnection::Other),

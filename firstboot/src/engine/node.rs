@@ -1,9 +1,10 @@
 //! discover -> merge -> validate: from files and credentials to what this
 //! node is and what is said about it.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use sf_contract::metadata::{NodeMetadata, Target};
+use sf_contract::metadata::{NodeMetadata, Reference, Target, Value};
 use zeroize::Zeroizing;
 
 use crate::bootstrap::{Author, Inputs, Plan, SystemKey};
@@ -26,8 +27,18 @@ pub struct Node {
     pub image: Image,
     /// Where the DSN stands, for failures of the database.
     pub dsn_place: String,
+    origins: BTreeMap<String, Origin>,
     loaded: Loaded,
     connector: Connector,
+}
+
+/// Where a field's value came from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// For people: `/etc/sf/metadata.toml:9`, or the credential's name.
+    pub place: String,
+    /// The file that the field refers to, if it refers to one.
+    pub file: Option<String>,
 }
 
 /// Why there is no such node.
@@ -117,12 +128,30 @@ fn validate(image: Image, collected: &Collected) -> Result<Node, Invalid> {
         .place("database.dsn")
         .unwrap_or_else(|| "node metadata".into());
     let database = &loaded.metadata.database;
-    let connector = Connector::new(database.dsn.clone())
+    let mut connector = Connector::new(database.dsn.clone())
         .connect_timeout(database.connect_timeout)
         .keeping();
+    if let Some(ca) = &loaded.metadata.pki.ca {
+        connector = connector.ca_text(ca.expose());
+    }
+    let origins = collected
+        .merged
+        .fields()
+        .map(|(path, field)| {
+            let origin = Origin {
+                place: collected.merged.place(path).unwrap_or_default(),
+                file: match &field.winner.value {
+                    Value::Reference(Reference::File(file)) => Some(file.clone()),
+                    _ => None,
+                },
+            };
+            (path.to_owned(), origin)
+        })
+        .collect();
     Ok(Node {
         image,
         dsn_place,
+        origins,
         loaded,
         connector,
     })
@@ -149,6 +178,11 @@ impl Node {
     /// The way to the database: one connection, which the phases hand on.
     pub fn connector(&self) -> &Connector {
         &self.connector
+    }
+
+    /// Where the value of a field came from; `None` when it was not given.
+    pub fn origin(&self, field: &str) -> Option<&Origin> {
+        self.origins.get(field)
     }
 
     /// What the bootstrap is to establish. Checks key, seed and whitelist.

@@ -1,6 +1,7 @@
 //! Checks against the cluster's database. They read; the rehearsal writes and
 //! rolls back.
 
+use sf_contract::release::Schema;
 use sf_contract::role::Role;
 
 use super::{Context, Found};
@@ -35,23 +36,41 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
     } else {
         waiting_role(context)
     };
+    let image = &context.node.image;
     let need = database::preflight::Need {
         role,
-        schema: &context.node.image.release.schema,
+        schema: &image.release.schema,
+        schema_versions: match &image.release.schema {
+            // A desk without a manifest has the descriptor's.
+            Schema::Command { expected, .. } if image.manifest.schema_versions.is_empty() => {
+                expected
+            }
+            _ => &image.manifest.schema_versions,
+        },
     };
     let found = database::preflight::run(&mut session, &need).await;
     let server = session.server().to_owned();
     context.session = Some(session);
     let found = found?;
     if found.findings.is_empty() {
+        let encryption = found.encryption.unwrap_or_else(|| "unencrypted".into());
         Ok(Found::noted(format!(
-            "{server} is {}",
-            found.server_version
+            "{server} is {}, {encryption} (ssl-mode={})",
+            found.server_version,
+            context.node.metadata().database.dsn.ssl_mode()
         )))
     } else {
         Ok(Found::Failed {
             findings: found.findings,
         })
+    }
+}
+
+/// What of the server works today, and may not for long.
+pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> {
+    match &mut context.session {
+        Some(session) => Ok(Found::judged(database::upkeep::warnings(session).await?)),
+        None => Ok(Found::skipped("the database cannot be reached")),
     }
 }
 

@@ -1,11 +1,6 @@
 //! Checks of the machine itself. Skipped at a desk, which is another machine.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use serde::Deserialize;
-use sf_command::Tool;
-use sf_contract::metadata::node::Attachment;
+use sf_contract::role::Role;
 
 use super::{Context, Found};
 use crate::codes;
@@ -14,12 +9,14 @@ use crate::failure::Failure;
 /// State, logs and the daemons' start need about a tenth of this.
 const ROOM: u64 = 256 << 20;
 
-const AT_A_DESK: &str = "this is not the node";
+/// Shaken Fist's daemons with all roles take 1049 MiB, the system under them
+/// the rest; a machine sold as 2 GiB has a little less.
+const MEMORY: u64 = 1900;
 
 /// Room on the file systems that hold state.
 pub(super) fn disk_space(context: &Context<'_>) -> Result<Found, Failure> {
     if !context.on_node {
-        return Ok(Found::skipped(AT_A_DESK));
+        return Ok(Found::OnNode);
     }
     let mut findings = Vec::new();
     for folder in ["/var", "/srv"] {
@@ -57,100 +54,126 @@ pub(super) fn disk_space(context: &Context<'_>) -> Result<Found, Failure> {
     Ok(Found::judged(findings))
 }
 
-/// One interface as `ip -json address` shows it.
-#[derive(Deserialize)]
-struct Interface {
-    ifname: String,
-    #[serde(default)]
-    addr_info: Vec<Address>,
-}
-
-#[derive(Deserialize)]
-struct Address {
-    #[serde(default)]
-    local: Option<String>,
-}
-
-/// The node's addresses are on the interfaces that the metadata names.
-pub(super) fn addresses(context: &Context<'_>) -> Result<Found, Failure> {
+/// Memory for the daemons and, on a hypervisor, for what is to run there.
+pub(super) fn memory(context: &Context<'_>) -> Result<Found, Failure> {
     if !context.on_node {
-        return Ok(Found::skipped(AT_A_DESK));
+        return Ok(Found::OnNode);
     }
-    let impossible = |error: &dyn std::error::Error| {
-        let mut failure = Failure::new(
-            &codes::CHECK_IMPOSSIBLE,
-            "the addresses of this node cannot be asked",
-        );
-        failure.causes.push(error.to_string());
-        failure
+    let text = proc(context, "/proc/meminfo")?;
+    let Some(total) = total_memory(&text) else {
+        return Ok(Found::skipped(
+            "/proc/meminfo does not say how much there is",
+        ));
     };
-    let output = context
-        .paths
-        .tool(Tool::Ip)
-        .args(["-json", "address", "show"])
-        .timeout(Duration::from_secs(5))
-        .run()
-        .map_err(|error| impossible(&error))?;
-    let interfaces: Vec<Interface> =
-        serde_json::from_slice(&output.stdout).map_err(|error| impossible(&error))?;
-    let node = &context.node.metadata().node;
-    let mut findings = Vec::new();
-    for (field, attachment) in [("node.mesh", &node.mesh), ("node.egress", &node.egress)] {
-        findings.extend(misplaced(field, attachment, &interfaces));
-    }
-    Ok(Found::judged(findings))
+    let reserved = context.node.metadata().node.reservations.ram_gb;
+    Ok(match scarce(total, reserved) {
+        None => Found::noted(format!("{total} MiB")),
+        Some(failure) => Found::Failed {
+            findings: vec![failure],
+        },
+    })
 }
 
-fn misplaced(field: &str, attachment: &Attachment, interfaces: &[Interface]) -> Option<Failure> {
-    let names: BTreeSet<&str> = interfaces
-        .iter()
-        .map(|interface| interface.ifname.as_str())
-        .collect();
-    if let Some(name) = &attachment.interface
-        && !names.contains(name.as_str())
-    {
-        let there: Vec<&str> = names.into_iter().filter(|name| *name != "lo").collect();
-        let there = if there.is_empty() {
-            "there are none".into()
-        } else {
-            there.join(", ")
-        };
-        return Some(
-            Failure::new(
-                &codes::INTERFACE_MISSING,
-                format!("{field}.interface: there is no interface {name}"),
-            )
-            .value(name)
-            .source(format!("metadata field {field}.interface"))
-            .remedy(format!(
-                "Name one that is there ({there}), or see why its driver is not loaded."
-            ))
-            .next_command("ip -brief link"),
-        );
-    }
-    let address = attachment.address?.to_string();
-    let holder = interfaces.iter().find(|interface| {
-        interface
-            .addr_info
-            .iter()
-            .any(|info| info.local.as_ref() == Some(&address))
-    });
-    let failure = |what: String| {
-        Failure::new(&codes::ADDRESS_MISSING, what)
-            .value(&address)
-            .source(format!("metadata field {field}.address"))
-            .next_command("ip -brief address")
+/// MiB of `MemTotal`.
+fn total_memory(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib >> 10)
+}
+
+fn scarce(total: u64, reserved: Option<u32>) -> Option<Failure> {
+    let reserved = u64::from(reserved.unwrap_or(0)) << 10;
+    let failure = |what: String, source: &str, remedy: &str| {
+        Failure::new(&codes::MEMORY_LOW, what)
+            .value(format!("{total} MiB"))
+            .source(source)
+            .remedy(remedy)
+            .next_command("free -m")
     };
-    match (holder, &attachment.interface) {
-        (None, _) => Some(failure(format!(
-            "{field}.address: {address} is on no interface"
-        ))),
-        (Some(holder), Some(name)) if holder.ifname != *name => Some(failure(format!(
-            "{field}.address: {address} is on {}, not on {name}",
-            holder.ifname
-        ))),
-        _ => None,
+    if total < MEMORY {
+        Some(failure(
+            format!("this node has {total} MiB of memory, and Shaken Fist's daemons need 2 GiB"),
+            "/proc/meminfo",
+            "Give the node more memory; under less its daemons are killed when it matters most.",
+        ))
+    } else if reserved >= total {
+        Some(failure(
+            format!(
+                "node.reservations.ram_gb keeps {reserved} MiB of this node's {total} MiB from instances: none can run here"
+            ),
+            "metadata field node.reservations.ram_gb",
+            "Reserve less, or give the node more memory.",
+        ))
+    } else {
+        None
     }
+}
+
+/// KVM, on nodes that run instances. Without it they run under emulation, many
+/// times slower: of use for trials, and so no reason to stop.
+pub(super) fn kvm(context: &Context<'_>) -> Result<Found, Failure> {
+    let role = context.node.image.role();
+    if !matches!(role, Role::Hypervisor | Role::SingleNode) {
+        return Ok(Found::skipped(format!("a {role} node runs no instances")));
+    }
+    if !context.on_node {
+        return Ok(Found::OnNode);
+    }
+    let cpuinfo = proc(context, "/proc/cpuinfo")?;
+    let device = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(context.paths.at("/dev/kvm"));
+    Ok(match slow(&cpuinfo, device.err().as_ref()) {
+        None => Found::passed(),
+        Some(failure) => Found::Failed {
+            findings: vec![failure],
+        },
+    })
+}
+
+fn slow(cpuinfo: &str, device: Option<&std::io::Error>) -> Option<Failure> {
+    let flags = cpuinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("flags"))
+        .unwrap_or_default();
+    let has = |flag: &str| flags.split_whitespace().any(|known| known == flag);
+    let (virtualises, is_virtual) = (has("vmx") || has("svm"), has("hypervisor"));
+    let (what, remedy) = match (virtualises, device) {
+        (true, None) => return None,
+        (false, _) if is_virtual => (
+            "this node is a virtual machine whose processor offers no virtualisation",
+            "Allow nested virtualisation on its host (kvm_intel or kvm_amd: nested=1, processor \
+             model host), or expect instances to run many times slower.",
+        ),
+        (false, _) => (
+            "this node's processor offers no virtualisation (neither vmx nor svm)",
+            "Switch it on in the firmware (VT-x, AMD-V, SVM), or expect instances to run many \
+             times slower.",
+        ),
+        (true, Some(_)) => (
+            "the processor offers virtualisation, but /dev/kvm cannot be used",
+            "Load the module (modprobe kvm_intel, or kvm_amd) and see why it does not load: \
+             dmesg | grep -i kvm.",
+        ),
+    };
+    let mut failure = Failure::new(&codes::KVM_MISSING, what)
+        .source("/proc/cpuinfo and /dev/kvm")
+        .remedy(remedy)
+        .next_command("ls -l /dev/kvm; lscpu | grep -i virtual");
+    failure.causes = device
+        .map(|error| format!("/dev/kvm: {error}"))
+        .into_iter()
+        .collect();
+    Some(failure)
+}
+
+fn proc(context: &Context<'_>, path: &str) -> Result<String, Failure> {
+    fs_err::read_to_string(context.paths.at(path)).map_err(|error| {
+        Failure::new(&codes::CHECK_IMPOSSIBLE, format!("{path} cannot be read")).cause(&error)
+    })
 }
 
 #[cfg(test)]
@@ -158,40 +181,47 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_looked_for_on_their_interfaces() {
-        let interfaces: Vec<Interface> = serde_json::from_str(
-            r#"[{"ifname":"lo","addr_info":[{"local":"127.0.0.1"}]},
-                {"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.5","prefixlen":24}]},
-                {"ifname":"eth1","addr_info":[{}]}]"#,
-        )
-        .unwrap();
-        let attachment = |address: Option<&str>, interface: Option<&str>| Attachment {
-            address: address.map(|text| text.parse().unwrap()),
-            interface: interface.map(str::to_owned),
-        };
-        for (address, interface, said) in [
-            (Some("10.0.0.5"), Some("eth0"), None),
-            (Some("10.0.0.5"), None, None),
-            (None, None, None),
-            (
-                Some("10.0.0.5"),
-                Some("eth1"),
-                Some("10.0.0.5 is on eth0, not on eth1"),
-            ),
-            (
-                Some("10.0.0.6"),
-                Some("eth0"),
-                Some("10.0.0.6 is on no interface"),
-            ),
-            (Some("10.0.0.5"), Some("ens3"), Some("no interface ens3")),
+    fn memory_is_judged_by_what_the_daemons_and_instances_need() {
+        let total = total_memory("MemTotal:        2097152 kB\nMemFree: 1 kB\n");
+        assert_eq!(total, Some(2048));
+        assert_eq!(total_memory("nothing"), None);
+        for (total, reserved, said) in [
+            (2048, None, None),
+            (1024, None, Some("need 2 GiB")),
+            (8192, Some(4), None),
+            (8192, Some(8), Some("none can run here")),
         ] {
-            let found = misplaced("node.mesh", &attachment(address, interface), &interfaces);
-            match (found, said) {
+            let found = scarce(total, reserved).map(|failure| failure.what);
+            match (&found, said) {
                 (None, None) => {}
-                (Some(failure), Some(said)) => {
-                    assert!(failure.what.contains(said), "{}", failure.what);
-                }
-                (found, said) => panic!("{found:?} {said:?}"),
+                (Some(what), Some(said)) => assert!(what.contains(said), "{what}"),
+                other => panic!("{total} {reserved:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn kvm_says_which_part_is_missing() {
+        let absent = std::io::Error::from(std::io::ErrorKind::NotFound);
+        for (flags, device, said) in [
+            ("fpu vmx", None, None),
+            ("fpu svm hypervisor", None, None),
+            ("fpu", Some(&absent), Some("neither vmx nor svm")),
+            (
+                "fpu hypervisor",
+                Some(&absent),
+                Some("a virtual machine whose processor"),
+            ),
+            ("fpu vmx", Some(&absent), Some("/dev/kvm cannot be used")),
+            // The device may be there and useless.
+            ("fpu", None, Some("neither vmx nor svm")),
+        ] {
+            let found = slow(&format!("processor: 0\nflags\t\t: {flags}\n"), device);
+            let what = found.map(|failure| failure.what);
+            match (&what, said) {
+                (None, None) => {}
+                (Some(what), Some(said)) => assert!(what.contains(said), "{what}"),
+                other => panic!("{flags}: {other:?}"),
             }
         }
     }

@@ -1,10 +1,16 @@
 //! Checks, as a registry: all run, all are reported, none changes anything.
 //! The outer error of a check says that it could not be made, its findings say
-//! what is wrong. A new check is a line in [`CHECKS`].
+//! what is wrong. A new check is an entry of [`CHECKS`].
 
+mod checks;
+mod clock;
 mod cluster;
 mod machine;
+mod network;
+mod pki;
 mod settings;
+
+pub use checks::CHECKS;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,6 +18,7 @@ use std::time::Instant;
 
 use sf_contract::failure::Kind;
 
+use crate::codes::Code;
 use crate::database::Session;
 use crate::engine::node::Node;
 use crate::failure::Failure;
@@ -56,6 +63,9 @@ pub enum Found {
         #[serde(skip_serializing_if = "Option::is_none")]
         note: Option<String>,
     },
+    /// Not looked at here: it is about the node, and this is a desk.
+    #[serde(rename = "on-node")]
+    OnNode,
     /// Not looked at, and why.
     Skipped {
         /// Why.
@@ -100,7 +110,7 @@ impl Found {
     pub fn findings(&self) -> &[Failure] {
         match self {
             Self::Failed { findings } | Self::Impossible { findings } => findings,
-            Self::Passed { .. } | Self::Skipped { .. } => &[],
+            Self::Passed { .. } | Self::Skipped { .. } | Self::OnNode => &[],
         }
     }
 }
@@ -127,59 +137,9 @@ pub struct Check {
     pub severity: Severity,
     /// What it looks at, one line.
     pub about: &'static str,
+    /// What it may find, most telling first.
+    pub codes: &'static [&'static Code],
     run: for<'r> fn(&'r mut Context<'_>) -> Running<'r>,
-}
-
-/// All checks, cheap ones first: what they find makes waiting for the
-/// database pointless.
-pub static CHECKS: &[Check] = &[
-    Check {
-        id: "settings",
-        severity: Severity::Blocks,
-        about: "every setting that the release needs has a value that its file can hold",
-        run: |context| now(Ok(settings::render(context))),
-    },
-    Check {
-        id: "bootstrap-plan",
-        severity: Severity::Blocks,
-        about: "what is to be established in the cluster is acceptable",
-        run: |context| now(Ok(settings::plan(context))),
-    },
-    Check {
-        id: "disk-space",
-        severity: Severity::Blocks,
-        about: "there is room for state and logs",
-        run: |context| now(machine::disk_space(context)),
-    },
-    Check {
-        id: "addresses",
-        severity: Severity::Warns,
-        about: "the addresses and interfaces of the metadata are this node's",
-        run: |context| now(machine::addresses(context)),
-    },
-    Check {
-        id: "database",
-        severity: Severity::Blocks,
-        about: "the database resolves, answers, lets the user in, is MariaDB, new enough, set up right",
-        run: |context| Box::pin(cluster::database(context)),
-    },
-    Check {
-        id: "bootstrap",
-        severity: Severity::Blocks,
-        about: "what the bootstrap would do, rehearsed and rolled back",
-        run: |context| Box::pin(cluster::rehearsal(context)),
-    },
-    Check {
-        id: "versions",
-        severity: Severity::Blocks,
-        about: "this image's release may run beside the cluster's",
-        run: |context| Box::pin(cluster::versions(context)),
-    },
-];
-
-/// A check that waits for nothing.
-fn now<'r>(found: Result<Found, Failure>) -> Running<'r> {
-    Box::pin(std::future::ready(found))
 }
 
 /// The outcome of one check.

@@ -65,6 +65,9 @@ impl Node {
             "proc/consoles",
             "ttyS0                -W- (EC  p a)    4:64\n",
         );
+        make("proc/meminfo", "MemTotal:        8388608 kB\n");
+        make("proc/cpuinfo", "flags\t\t: fpu vmx\n");
+        make("dev/kvm", "");
         make("dev/ttyS0", "");
         make("dev/virtio-ports/sf.result", "");
         make("run/systemd/journal/x", "");
@@ -80,7 +83,7 @@ impl Node {
         node.program("usr/bin/journalctl", "exit 0");
         node.program(
             "usr/bin/ip",
-            "echo '[{\"ifname\":\"eth0\",\"addr_info\":[{\"local\":\"10.0.0.5\"}]}]'",
+            "echo '[{\"ifname\":\"eth0\",\"mtu\":8950,\"addr_info\":[{\"local\":\"10.0.0.5\"}]}]'",
         );
         node.hook("echo created");
         node

@@ -51,6 +51,14 @@ fn display_masks_and_parses_again() {
     );
     let shown = format!("{:?}", parse("mysql://a:hunter2@/d?socket=/x%20y"));
     assert_eq!(shown, "Dsn(mysql://a:******@/d?socket=/x%20y)");
+    let dsn = parse("mysql://a@h/d?ssl-ca=/etc/ca%20db.pem&ssl-mode=verify-ca");
+    assert_eq!(dsn.ssl_ca(), Some("/etc/ca db.pem"));
+    let shown = dsn.to_string();
+    assert_eq!(
+        shown,
+        "mysql://a@h:3306/d?ssl-mode=verify-ca&ssl-ca=/etc/ca%20db.pem"
+    );
+    assert_eq!(parse(&shown), dsn);
 }
 
 #[test]
@@ -114,7 +122,20 @@ fn each_mistake_has_its_own_error() {
             "mysql://a:hunter2@h/d?ssl-mode=hunter2",
             DsnError::BadSslMode,
         ),
-        ("mysql://a:hunter2@h/d?socket=x", DsnError::BadSocket),
+        (
+            "mysql://a:hunter2@h/d?socket=x",
+            DsnError::BadPath { name: "socket" },
+        ),
+        (
+            "mysql://a:hunter2@h/d?ssl-mode=verify-ca&ssl-ca=ca.pem",
+            DsnError::BadPath { name: "ssl-ca" },
+        ),
+        (
+            "mysql://a:hunter2@h/d?ssl-mode=required&ssl-ca=/ca.pem",
+            DsnError::CaUnused {
+                mode: SslMode::Required,
+            },
+        ),
         ("mysql://a:hunter2@h/d?socket=/x", DsnError::SocketAndHosts),
         (
             "mysql://a:hunter2@/d?socket=/x&ssl-mode=verify-ca",
@@ -141,7 +162,7 @@ fn unknown_parameters_are_suggested() {
     );
     assert_eq!(
         text("mysql://a@h/d?charset=x"),
-        "the DSN has an unknown parameter \"charset\"; known are ssl-mode and socket"
+        "the DSN has an unknown parameter \"charset\"; known are ssl-mode, ssl-ca, socket"
     );
 }
 

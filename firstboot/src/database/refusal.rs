@@ -1,0 +1,228 @@
+//! Why a server did not let the agent in, as an operator meets it: one code
+//! and one remedy for each cause.
+
+use std::time::Instant;
+
+use super::connector::{Connector, Target};
+use super::probe::{self, Greeting};
+use super::tls::{self, Fault};
+use super::trouble::{NoConnection, describe};
+use crate::codes::{self, Code};
+use crate::failure::Failure;
+
+impl Connector {
+    pub(super) fn failure(&self, code: &'static Code, what: String) -> Failure {
+        Failure::new(code, what).value(self.dsn.to_string())
+    }
+
+    pub(super) async fn timed_out(&self, target: &Target<'_>, started: Instant) -> Failure {
+        let name = target.name();
+        let greeting = match target {
+            Target::Host(host) => probe::greeting(host).await,
+            Target::Socket(_) => None,
+        };
+        if let Some(Greeting::Other(said)) = &greeting {
+            return self.not_mariadb(&name, said);
+        }
+        // A server that hangs accepts connections too (the kernel does), so
+        // silence is no proof that it is something else.
+        let detail = match greeting {
+            Some(Greeting::Silent) => "; it accepts connections and says nothing",
+            _ => "",
+        };
+        self.failure(
+            &codes::DB_TIMEOUT,
+            format!(
+                "the database at {name} did not answer within {:.0} s{detail}",
+                started.elapsed().as_secs_f64()
+            ),
+        )
+    }
+
+    fn not_mariadb(&self, name: &str, said: &str) -> Failure {
+        self.failure(
+            &codes::DB_NOT_MARIADB,
+            format!("what answers at {name} is not a MariaDB server: it says \"{said}\""),
+        )
+    }
+
+    pub(super) async fn refused(&self, target: &Target<'_>, error: &sqlx::Error) -> Failure {
+        let name = target.name();
+        let (user, database) = (self.dsn.user(), self.dsn.name());
+        let kind = NoConnection::of(error);
+        if kind == NoConnection::Protocol
+            && let Target::Host(host) = target
+            && let Some(Greeting::Other(said)) = probe::greeting(host).await
+        {
+            return self.not_mariadb(&name, &said);
+        }
+        let failure = match kind {
+            NoConnection::Refused => self.failure(
+                &codes::DB_REFUSED,
+                format!("nothing accepts connections at the database's address {name}"),
+            ),
+            NoConnection::TimedOut => self.failure(
+                &codes::DB_TIMEOUT,
+                format!("the database at {name} did not answer"),
+            ),
+            NoConnection::Unreachable => self.unreachable(target).await,
+            NoConnection::Closed => self.failure(
+                &codes::DB_LOST,
+                format!("the database at {name} closed the connection during the login"),
+            ),
+            NoConnection::Tls => self.no_tls(target, error).await,
+            NoConnection::Password => self
+                .failure(
+                    &codes::DB_AUTH,
+                    format!("the database at {name} refuses the user {user}"),
+                )
+                .remedy(format!(
+                    "Correct user and password in database.dsn, or on the server: \
+                     ALTER USER '{user}'@'%' IDENTIFIED BY 'PASSWORD'; (a user that is \
+                     REQUIREd to use SSL needs ssl-mode=required here)."
+                )),
+            NoConnection::Plugin => self
+                .failure(
+                    &codes::DB_AUTH_PLUGIN,
+                    format!(
+                        "the user {user} of the database at {name} logs in by a method \
+                         that this agent does not speak (ed25519, PAM, GSSAPI and others)"
+                    ),
+                )
+                .remedy(format!(
+                    "On the server: ALTER USER '{user}'@'%' IDENTIFIED VIA \
+                     mysql_native_password USING PASSWORD('PASSWORD');"
+                )),
+            NoConnection::Blocked => self.failure(
+                &codes::DB_BLOCKED,
+                format!("the database at {name} has blocked this node's address"),
+            ),
+            NoConnection::NoSuchDatabase => self
+                .failure(
+                    &codes::DB_MISSING,
+                    format!("the database {database} does not exist on {name}"),
+                )
+                .remedy(format!(
+                    "On the server: CREATE DATABASE `{database}` CHARACTER SET utf8mb4 \
+                     COLLATE utf8mb4_unicode_ci; and {}",
+                    super::grants::statement(user, database, &["ALL PRIVILEGES"])
+                )),
+            NoConnection::NoAccessToDatabase => self
+                .failure(
+                    &codes::DB_GRANTS,
+                    format!(
+                        "the user {user} may not use the database {database} on {name}, \
+                         or it does not exist"
+                    ),
+                )
+                .remedy(format!(
+                    "On the server: CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET \
+                     utf8mb4 COLLATE utf8mb4_unicode_ci; and {}",
+                    super::grants::statement(user, database, &["ALL PRIVILEGES"])
+                )),
+            NoConnection::Full => self.failure(
+                &codes::DB_BUSY,
+                format!("the database at {name} has no connection to spare"),
+            ),
+            NoConnection::NotReady => self.failure(
+                &codes::DB_NOT_READY,
+                format!("the database at {name} takes no statements yet"),
+            ),
+            NoConnection::Protocol => self.failure(
+                &codes::DB_NOT_MARIADB,
+                format!("what answers at {name} does not talk like MariaDB"),
+            ),
+            NoConnection::Other => self.failure(
+                &codes::DB_LOST,
+                format!("the connection to the database at {name} failed"),
+            ),
+        };
+        with_text(failure, error)
+    }
+
+    /// No interface is up, or none leads there.
+    async fn unreachable(&self, target: &Target<'_>) -> Failure {
+        let address = match target {
+            Target::Host(host) => tokio::net::lookup_host((host.host.as_str(), host.port))
+                .await
+                .ok()
+                .and_then(|mut all| all.next())
+                .map_or_else(|| host.host.clone(), |found| found.ip().to_string()),
+            Target::Socket(path) => (*path).to_owned(),
+        };
+        self.failure(
+            &codes::DB_UNREACHABLE,
+            format!(
+                "the network has no way to the database at {}: it is not up yet, or has no route to {address}",
+                target.name()
+            ),
+        )
+        .next_command(format!("ip route get {address}"))
+    }
+
+    async fn no_tls(&self, target: &Target<'_>, error: &sqlx::Error) -> Failure {
+        let (name, mode) = (target.name(), self.dsn.ssl_mode());
+        let fault = Fault::of(error);
+        let mut failure = self.failure(
+            fault.code(),
+            format!(
+                "the database at {name} {}, and the DSN says ssl-mode={mode}",
+                fault.text()
+            ),
+        );
+        let Target::Host(host) = target else {
+            return failure;
+        };
+        let shown = if fault.is_about_the_certificate() {
+            tls::certificate_of(host).await
+        } else {
+            None
+        };
+        let names = shown
+            .as_ref()
+            .filter(|shown| !shown.names.is_empty())
+            .map_or_else(|| "no name".to_owned(), |shown| shown.names.join(", "));
+        let remedy = match fault {
+            Fault::Absent => Some(format!(
+                "Set ssl_cert and ssl_key on the server, or write ssl-mode=preferred in \
+                 database.dsn instead of {mode}, knowing that the password then crosses the \
+                 network in a form that can be replayed."
+            )),
+            Fault::Issuer => Some(format!(
+                "The certificate must come from {}. MariaDB 11.4 and newer make one of their own \
+                 when ssl_cert is not set, which nobody can verify.",
+                self.authority()
+            )),
+            Fault::Name => Some(format!(
+                "The DSN calls it {}, the certificate is for {names}: write one of these in \
+                 database.dsn, or have the certificate issued with subjectAltName for {}.",
+                host.host, host.host
+            )),
+            Fault::Other => Some(format!(
+                "The server's certificate must come from {}, be in date and name {}.",
+                self.authority(),
+                host.host
+            )),
+            Fault::Expired | Fault::NotYetValid | Fault::Protocol => None,
+        };
+        if let Some(remedy) = remedy {
+            failure = failure.remedy(remedy);
+        }
+        if fault == Fault::NotYetValid {
+            failure = failure.next_command("timedatectl status");
+        } else if fault != Fault::Absent {
+            failure = failure.next_command(format!(
+                "openssl s_client -starttls mysql -connect {name} </dev/null"
+            ));
+        }
+        if let Some(shown) = shown {
+            failure.causes.push(format!("the server shows: {shown}"));
+        }
+        failure
+    }
+}
+
+fn with_text(mut failure: Failure, error: &sqlx::Error) -> Failure {
+    failure.causes.push(describe(error));
+    failure
+}

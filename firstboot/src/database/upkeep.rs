@@ -1,0 +1,193 @@
+//! What of the server may become a problem, and its Galera state.
+
+use super::session::Session;
+use super::trouble::SqlError;
+use crate::codes;
+use crate::failure::Failure;
+
+/// Connections that must be free: the daemons of one node open about that
+/// many when they start.
+const SPARE: u64 = 20;
+
+/// The server's state in its Galera cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Galera {
+    ready: String,
+    status: String,
+    state: String,
+}
+
+/// Warnings about the server.
+pub async fn warnings(session: &mut Session) -> Result<Vec<Failure>, Failure> {
+    let (used, most) = connections(session).await.map_err(SqlError::into_failure)?;
+    let galera = galera(session).await.map_err(SqlError::into_failure)?;
+    let server = session.server().to_owned();
+    let mut warnings = Vec::new();
+    warnings.extend(judge_connections(&server, used, most));
+    warnings.extend(galera.and_then(|galera| judge_donor(&server, &galera)));
+    Ok(warnings)
+}
+
+/// The finding for a Galera node that takes no writes, or none that last.
+pub(super) async fn not_synced(session: &mut Session) -> Result<Option<Failure>, SqlError> {
+    let galera = galera(session).await?;
+    let server = session.server();
+    Ok(galera.and_then(|galera| judge_member(server, &galera)))
+}
+
+async fn connections(session: &mut Session) -> Result<(u64, u64), SqlError> {
+    let rows = session
+        .rows(
+            "counting the server's connections",
+            "SELECT CAST(variable_value AS CHAR), CAST(@@max_connections AS CHAR) \
+             FROM information_schema.global_status WHERE variable_name = 'THREADS_CONNECTED'",
+            &[],
+        )
+        .await?;
+    let number = |index| {
+        rows.first()
+            .and_then(|row| row.text(index)?.parse().ok())
+            .unwrap_or(0)
+    };
+    Ok((number(0), number(1)))
+}
+
+/// `None` on a server that is in no Galera cluster.
+async fn galera(session: &mut Session) -> Result<Option<Galera>, SqlError> {
+    let rows = session
+        .rows(
+            "reading the server's Galera state",
+            "SELECT CAST(variable_name AS CHAR), CAST(variable_value AS CHAR) \
+             FROM information_schema.global_status \
+             WHERE variable_name IN ('WSREP_READY', 'WSREP_CLUSTER_STATUS', 'WSREP_LOCAL_STATE_COMMENT') \
+             AND EXISTS (SELECT * FROM information_schema.global_variables \
+                         WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON') \
+             AND EXISTS (SELECT * FROM information_schema.global_variables \
+                         WHERE variable_name = 'WSREP_PROVIDER' AND variable_value NOT IN ('', 'none'))",
+            &[],
+        )
+        .await?;
+    let value = |name: &str| {
+        rows.iter()
+            .find(|row| {
+                row.text(0)
+                    .is_some_and(|known| known.eq_ignore_ascii_case(name))
+            })
+            .map(|row| row.string(1))
+            .unwrap_or_default()
+    };
+    Ok((!rows.is_empty()).then(|| Galera {
+        ready: value("wsrep_ready"),
+        status: value("wsrep_cluster_status"),
+        state: value("wsrep_local_state_comment"),
+    }))
+}
+
+fn judge_connections(server: &str, used: u64, most: u64) -> Option<Failure> {
+    let free = most.saturating_sub(used);
+    (most > 0 && free < SPARE).then(|| {
+        Failure::new(
+            &codes::DB_CONNECTIONS,
+            format!("the database server {server} has {free} of {most} connections left"),
+        )
+        .value(format!("{used} of {most}"))
+        .source("Threads_connected and max_connections")
+        .remedy(format!(
+            "Find who holds them (SHOW PROCESSLIST), or on the server: SET GLOBAL \
+             max_connections = {}; and the same in its configuration.",
+            most.max(SPARE) * 2
+        ))
+    })
+}
+
+/// A donor takes statements, so it is no reason to stop: a nightly backup
+/// would keep every node from starting.
+fn judge_donor(server: &str, galera: &Galera) -> Option<Failure> {
+    is_donor(&galera.state).then(|| {
+        Failure::new(
+            &codes::DB_DONOR,
+            format!(
+                "the Galera node {server} is {}: it gives its data to another node or to a backup",
+                galera.state
+            ),
+        )
+        .value(&galera.state)
+        .source("wsrep_local_state_comment")
+    })
+}
+
+fn judge_member(server: &str, galera: &Galera) -> Option<Failure> {
+    let fits = galera.ready == "ON"
+        && galera.status == "Primary"
+        && (galera.state == "Synced" || is_donor(&galera.state));
+    (!fits).then(|| {
+        Failure::new(
+            &codes::DB_NOT_READY,
+            format!(
+                "the Galera node {server} is not in step with its cluster: it is {}, its component \
+                 is {}, and it is {}ready",
+                or_unknown(&galera.state),
+                or_unknown(&galera.status),
+                if galera.ready == "ON" { "" } else { "not " }
+            ),
+        )
+        .value(&galera.state)
+        .source("wsrep_local_state_comment, wsrep_cluster_status, wsrep_ready")
+    })
+}
+
+fn is_donor(state: &str) -> bool {
+    state.starts_with("Donor")
+}
+
+fn or_unknown(text: &str) -> &str {
+    if text.is_empty() { "unknown" } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_run_out_before_they_have() {
+        assert!(judge_connections("db:1", 10, 151).is_none());
+        let failure = judge_connections("db:1", 140, 151).unwrap();
+        assert_eq!(
+            failure.what,
+            "the database server db:1 has 11 of 151 connections left"
+        );
+        assert!(judge_connections("db:1", 200, 151).is_some());
+        assert!(judge_connections("db:1", 5, 0).is_none(), "not told");
+    }
+
+    #[test]
+    fn members_out_of_step_are_transient_and_donors_only_warned_about() {
+        for (ready, status, state, member, donor) in [
+            ("ON", "Primary", "Synced", false, false),
+            ("ON", "Primary", "Donor/Desynced", false, true),
+            ("ON", "Primary", "Joined", true, false),
+            (
+                "OFF",
+                "Primary",
+                "Joining: receiving State Transfer",
+                true,
+                false,
+            ),
+            ("OFF", "non-Primary", "Initialized", true, false),
+            ("OFF", "Disconnected", "", true, false),
+        ] {
+            let galera = Galera {
+                ready: ready.into(),
+                status: status.into(),
+                state: state.into(),
+            };
+            let found = judge_member("db:1", &galera);
+            assert_eq!(found.is_some(), member, "{galera:?}");
+            assert_eq!(judge_donor("db:1", &galera).is_some(), donor, "{galera:?}");
+            if let Some(failure) = found {
+                assert_eq!(failure.code.id, "SF-DB-NOT-READY");
+                assert!(failure.kind().retried());
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The node's network interfaces, as `ip` shows them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+use sf_command::Tool;
+use sf_contract::metadata::node::Attachment;
+
+use super::{Context, Found};
+use crate::codes;
+use crate::failure::Failure;
+
+/// The least MTU of the mesh that Shaken Fist takes: an instance's 1500 bytes,
+/// the wrapping of the virtual network around it, and room.
+const LEAST_MTU: u32 = 2000;
+
+/// One interface as `ip -json address` shows it.
+#[derive(Deserialize)]
+struct Interface {
+    ifname: String,
+    #[serde(default)]
+    mtu: Option<u32>,
+    #[serde(default)]
+    addr_info: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    #[serde(default)]
+    local: Option<String>,
+}
+
+/// The node's addresses are on the interfaces that the metadata names.
+pub(super) fn addresses(context: &Context<'_>) -> Result<Found, Failure> {
+    if !context.on_node {
+        return Ok(Found::OnNode);
+    }
+    let interfaces = interfaces(context)?;
+    let node = &context.node.metadata().node;
+    let mut findings = Vec::new();
+    for (field, attachment) in [("node.mesh", &node.mesh), ("node.egress", &node.egress)] {
+        findings.extend(misplaced(field, attachment, &interfaces));
+    }
+    Ok(Found::judged(findings))
+}
+
+/// The mesh carries packets as large as Shaken Fist sends them.
+pub(super) fn mtu(context: &Context<'_>) -> Result<Found, Failure> {
+    if !context.on_node {
+        return Ok(Found::OnNode);
+    }
+    let metadata = context.node.metadata();
+    let interfaces = interfaces(context)?;
+    let mesh = &metadata.node.mesh;
+    let Some((name, mtu)) = mesh_interface(mesh, &interfaces)
+        .and_then(|interface| Some((&interface.ifname, interface.mtu?)))
+    else {
+        return Ok(Found::skipped("the mesh's interface is not there yet"));
+    };
+    let findings = too_small(name, mtu, metadata.cluster.max_hypervisor_mtu);
+    if findings.is_empty() {
+        return Ok(Found::noted(format!("{name} carries {mtu} bytes")));
+    }
+    Ok(Found::Failed { findings })
+}
+
+fn mesh_interface<'i>(mesh: &Attachment, interfaces: &'i [Interface]) -> Option<&'i Interface> {
+    let address = mesh.address.map(|address| address.to_string());
+    interfaces.iter().find(|interface| match &mesh.interface {
+        Some(name) => interface.ifname == *name,
+        None => address.is_some() && interface.addr_info.iter().any(|info| info.local == address),
+    })
+}
+
+fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
+    let failure = |what: String, source: &str, least: u32| {
+        Failure::new(&codes::MTU_SMALL, what)
+            .value(mtu.to_string())
+            .source(source)
+            .remedy(format!(
+                "Raise it on the interface and on every switch of the mesh (ip link set {name} \
+                 mtu {least}, and in the network's configuration), or lower \
+                 cluster.max_hypervisor_mtu."
+            ))
+            .next_command(format!("ip link show {name}"))
+    };
+    let mut findings = Vec::new();
+    if mtu < LEAST_MTU {
+        findings.push(failure(
+            format!(
+                "the mesh's interface {name} carries {mtu} bytes, and Shaken Fist needs {LEAST_MTU}"
+            ),
+            "the MTU of the interface",
+            LEAST_MTU,
+        ));
+    }
+    if let Some(wanted) = wanted
+        && mtu < wanted
+    {
+        findings.push(failure(
+            format!("the mesh's interface {name} carries {mtu} bytes, and cluster.max_hypervisor_mtu says {wanted}"),
+            "metadata field cluster.max_hypervisor_mtu",
+            wanted,
+        ));
+    }
+    findings
+}
+
+fn interfaces(context: &Context<'_>) -> Result<Vec<Interface>, Failure> {
+    let impossible = |error: &dyn std::error::Error| {
+        let mut failure = Failure::new(
+            &codes::CHECK_IMPOSSIBLE,
+            "the addresses of this node cannot be asked",
+        );
+        failure.causes.push(error.to_string());
+        failure
+    };
+    let output = context
+        .paths
+        .tool(Tool::Ip)
+        .args(["-json", "address", "show"])
+        .timeout(Duration::from_secs(5))
+        .run()
+        .map_err(|error| impossible(&error))?;
+    serde_json::from_slice(&output.stdout).map_err(|error| impossible(&error))
+}
+
+fn misplaced(field: &str, attachment: &Attachment, interfaces: &[Interface]) -> Option<Failure> {
+    let names: BTreeSet<&str> = interfaces
+        .iter()
+        .map(|interface| interface.ifname.as_str())
+        .collect();
+    if let Some(name) = &attachment.interface
+        && !names.contains(name.as_str())
+    {
+        let there: Vec<&str> = names.into_iter().filter(|name| *name != "lo").collect();
+        let there = if there.is_empty() {
+            "there are none".into()
+        } else {
+            there.join(", ")
+        };
+        return Some(
+            Failure::new(
+                &codes::INTERFACE_MISSING,
+                format!("{field}.interface: there is no interface {name}"),
+            )
+            .value(name)
+            .source(format!("metadata field {field}.interface"))
+            .remedy(format!(
+                "Name one that is there ({there}), or see why its driver is not loaded."
+            ))
+            .next_command("ip -brief link"),
+        );
+    }
+    let address = attachment.address?.to_string();
+    let holder = interfaces.iter().find(|interface| {
+        interface
+            .addr_info
+            .iter()
+            .any(|info| info.local.as_ref() == Some(&address))
+    });
+    let failure = |what: String| {
+        Failure::new(&codes::ADDRESS_MISSING, what)
+            .value(&address)
+            .source(format!("metadata field {field}.address"))
+            .next_command("ip -brief address")
+    };
+    match (holder, &attachment.interface) {
+        (None, _) => Some(failure(format!(
+            "{field}.address: {address} is on no interface"
+        ))),
+        (Some(holder), Some(name)) if holder.ifname != *name => Some(failure(format!(
+            "{field}.address: {address} is on {}, not on {name}",
+            holder.ifname
+        ))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_looked_for_on_their_interfaces() {
+        let interfaces: Vec<Interface> = serde_json::from_str(
+            r#"[{"ifname":"lo","addr_info":[{"local":"127.0.0.1"}]},
+                {"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.5","prefixlen":24}]},
+                {"ifname":"eth1","addr_info":[{}]}]"#,
+        )
+        .unwrap();
+        let attachment = |address: Option<&str>, interface: Option<&str>| Attachment {
+            address: address.map(|text| text.parse().unwrap()),
+            interface: interface.map(str::to_owned),
+        };
+        for (address, interface, said) in [
+            (Some("10.0.0.5"), Some("eth0"), None),
+            (Some("10.0.0.5"), None, None),
+            (None, None, None),
+            (
+                Some("10.0.0.5"),
+                Some("eth1"),
+                Some("10.0.0.5 is on eth0, not on eth1"),
+            ),
+            (
+                Some("10.0.0.6"),
+                Some("eth0"),
+                Some("10.0.0.6 is on no interface"),
+            ),
+            (Some("10.0.0.5"), Some("ens3"), Some("no interface ens3")),
+        ] {
+            let found = misplaced("node.mesh", &attachment(address, interface), &interfaces);
+            match (found, said) {
+                (None, None) => {}
+                (Some(failure), Some(said)) => {
+                    assert!(failure.what.contains(said), "{}", failure.what);
+                }
+                (found, said) => panic!("{found:?} {said:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_mesh_is_measured_where_it_is() {
+        let interfaces: Vec<Interface> = serde_json::from_str(
+            r#"[{"ifname":"lo","mtu":65536},
+                {"ifname":"eth1","mtu":1500,"addr_info":[{"local":"10.0.0.5"}]}]"#,
+        )
+        .unwrap();
+        let found = |name: Option<&str>, address: Option<&str>| {
+            let mesh = Attachment {
+                address: address.map(|text| text.parse().unwrap()),
+                interface: name.map(str::to_owned),
+            };
+            mesh_interface(&mesh, &interfaces).and_then(|interface| interface.mtu)
+        };
+        assert_eq!(found(Some("eth1"), None), Some(1500));
+        assert_eq!(found(None, Some("10.0.0.5")), Some(1500));
+        assert_eq!(found(Some("eth2"), Some("10.0.0.5")), None);
+        assert_eq!(found(None, None), None);
+        for (mtu, wanted, said) in [
+            (1500, None, vec!["needs 2000"]),
+            (2000, None, vec![]),
+            (8950, Some(8950), vec![]),
+            (8950, Some(9000), vec!["max_hypervisor_mtu says 9000"]),
+            (
+                1500,
+                Some(8000),
+                vec!["needs 2000", "max_hypervisor_mtu says 8000"],
+            ),
+        ] {
+            let found = too_small("eth1", mtu, wanted);
+            assert_eq!(found.len(), said.len(), "{mtu} {wanted:?}");
+            for (failure, said) in found.iter().zip(said) {
+                assert!(failure.what.contains(said), "{}", failure.what);
+            }
+        }
+    }
+}
