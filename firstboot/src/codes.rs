@@ -225,6 +225,19 @@ codes! {
     GATE_NO_CLEARANCE = "SF-GATE-NO-CLEARANCE", Transient, "this boot has no clearance and the database cannot be asked",
         "Daemons start only once it is known that their version may run.",
         "Bring the database back; the agent and the unit keep trying.";
+    /// Claims and names
+    CLAIM_HELD = "SF-CLAIM-HELD", Refused, "another node holds the role that this one claims",
+        "A cluster has one network node: two would route the same floating addresses.",
+        "Give this node another role, or stop the holder and run `sf-firstboot cluster release-claim network`.";
+    NODE_CLONE = "SF-NODE-CLONE", Refused, "another machine has joined the cluster under this node's name",
+        "Two machines of one name would overwrite each other's state, and the record of versions would count them as one.",
+        "If the other machine is off for good, run `sf-firstboot cluster forget NAME`; if it is alive, give this node a name of its own.";
+    NETWORK_NODE = "SF-NETWORK-NODE", Configuration, "the metadata names another network node than the one that holds the role",
+        "A warning: the agent goes on, but this node sends the floating network's traffic to a node that does not route it.",
+        "Correct cluster.network_node in this node's metadata, or hand the role over with `sf-firstboot cluster release-claim network`.";
+    CLUSTER_LOST = "SF-CLUSTER-LOST", Refused, "the cluster that this node belongs to is not in the database",
+        "To bootstrap again would make a second cluster with other secrets, beside nodes that still run the first.",
+        "Correct database.dsn, or restore the database from a backup; to make a new cluster on purpose, run `sf-firstboot reset` on this node.";
 }
 
 /// The code with this id, compared without case.

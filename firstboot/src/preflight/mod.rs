@@ -3,6 +3,7 @@
 //! what is wrong. A new check is a line in [`CHECKS`].
 
 mod cluster;
+mod fleet;
 mod machine;
 mod settings;
 
@@ -15,6 +16,7 @@ use sf_contract::failure::Kind;
 use crate::database::Session;
 use crate::engine::node::Node;
 use crate::failure::Failure;
+use crate::gate;
 use crate::paths::Paths;
 
 /// What a check may look at.
@@ -33,6 +35,8 @@ pub struct Context<'c> {
     pub rehearse: bool,
     /// The connection, once the database check has made it.
     pub session: Option<Session>,
+    /// What the database says about the other nodes, once a check has read it.
+    pub facts: Option<gate::Facts>,
     /// Told what is waited for.
     pub tell: &'c mut dyn FnMut(&str),
 }
@@ -164,6 +168,12 @@ pub static CHECKS: &[Check] = &[
         run: |context| Box::pin(cluster::database(context)),
     },
     Check {
+        id: "membership",
+        severity: Severity::Blocks,
+        about: "the cluster that this node belongs to is still there",
+        run: |context| Box::pin(fleet::membership(context)),
+    },
+    Check {
         id: "bootstrap",
         severity: Severity::Blocks,
         about: "what the bootstrap would do, rehearsed and rolled back",
@@ -174,6 +184,18 @@ pub static CHECKS: &[Check] = &[
         severity: Severity::Blocks,
         about: "this image's release may run beside the cluster's",
         run: |context| Box::pin(cluster::versions(context)),
+    },
+    Check {
+        id: "role-claim",
+        severity: Severity::Blocks,
+        about: "no other machine has this node's name, and none holds its role",
+        run: |context| Box::pin(fleet::role_claim(context)),
+    },
+    Check {
+        id: "network-node",
+        severity: Severity::Warns,
+        about: "the metadata names the node that holds the network role",
+        run: |context| Box::pin(fleet::network_node(context)),
     },
 ];
 
@@ -271,6 +293,7 @@ pub async fn all(
         hopeless: false,
         rehearse: false,
         session: None,
+        facts: None,
         tell,
     };
     let checked = run(&mut context).await;

@@ -78,8 +78,11 @@ fn a_check_rehearses_and_changes_nothing() {
             "disk-space",
             "addresses",
             "database",
+            "membership",
             "bootstrap",
-            "versions"
+            "versions",
+            "role-claim",
+            "network-node"
         ]
     );
     assert_eq!(server.dump(), before);
