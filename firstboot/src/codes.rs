@@ -45,6 +45,12 @@ codes! {
     IMAGE_RELEASE = "SF-IMAGE-RELEASE", Environment, "the release descriptor cannot be read",
         "It says which settings and daemons the Shaken Fist release has; nothing about a release is guessed.",
         "On a node: boot an image made by sf-image. At a desk: give --release-descriptor releases/NAME/release.toml.";
+    UNCONFIRMED = "SF-UNCONFIRMED", Usage, "the command was not confirmed",
+        "What it does is not undone by another command.",
+        "Run it at a terminal and answer, or with --yes once you are sure.";
+    DAEMONS_RUN = "SF-DAEMONS-RUN", Refused, "daemons run on this node",
+        "They would go on under a clearance that is gone, and could not restart.",
+        "Stop them first: systemctl stop sf.target.";
     STATUS_ABSENT = "SF-STATUS-ABSENT", Environment, "the agent has left no status",
         "It has not run on this machine, or its state folder was wiped.",
         "On a node: `systemctl status sf-firstboot`. At a desk use `sf-firstboot check`.";
@@ -316,6 +322,23 @@ codes! {
     GATE_NO_CLEARANCE = "SF-GATE-NO-CLEARANCE", Transient, "this boot has no clearance and the database cannot be asked",
         "Daemons start only once it is known that their version may run.",
         "Bring the database back; the agent and the unit keep trying.";
+    /// Claims and names
+    CLAIM_HELD = "SF-CLAIM-HELD", Refused, "another node holds the role that this one claims",
+        "A cluster has one network node: two would route the same floating addresses.",
+        "Give this node another role, or stop the holder and run `sf-firstboot cluster release-claim network`.";
+    NODE_CLONE = "SF-NODE-CLONE", Refused, "another machine has joined the cluster under this node's name",
+        "Two machines of one name would overwrite each other's state, and the record of versions would count them as one.",
+        "If the other machine is off for good, run `sf-firstboot cluster forget NAME`; if it is alive, give this node a name of its own.";
+    CLAIM_FREE = "SF-CLAIM-FREE", Usage, "no node holds the role",
+        "There is nothing to release.", "See `sf-firstboot cluster status`.";
+    NODE_UNKNOWN = "SF-NODE-UNKNOWN", Usage, "the cluster's record has no such node",
+        "There is nothing to forget.", "See `sf-firstboot cluster status` for the names.";
+    NETWORK_NODE = "SF-NETWORK-NODE", Configuration, "the metadata names another network node than the one that holds the role",
+        "A warning: the agent goes on, but this node sends the floating network's traffic to a node that does not route it.",
+        "Correct cluster.network_node in this node's metadata, or hand the role over with `sf-firstboot cluster release-claim network`.";
+    CLUSTER_LOST = "SF-CLUSTER-LOST", Refused, "the cluster that this node belongs to is not in the database",
+        "To bootstrap again would make a second cluster with other secrets, beside nodes that still run the first.",
+        "Correct database.dsn, or restore the database from a backup; to make a new cluster on purpose, run `sf-firstboot reset` on this node.";
 }
 
 /// The code with this id, compared without case.

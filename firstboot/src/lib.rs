@@ -4,6 +4,7 @@
 
 pub mod bootstrap;
 pub mod card;
+pub mod claim;
 pub mod cli;
 pub mod clock;
 pub mod codes;
@@ -11,6 +12,7 @@ pub mod configure;
 pub mod database;
 pub mod engine;
 pub mod failure;
+pub mod fleet;
 pub mod gate;
 pub mod hook;
 pub mod identity;

@@ -163,6 +163,11 @@ impl Reporter {
         self.began
     }
 
+    /// The phase that it is in.
+    pub fn phase_name(&self) -> &str {
+        &self.status.phase
+    }
+
     /// What the image is, once known.
     pub fn image(&mut self, image: &Image) {
         let manifest = &image.manifest;

@@ -4,7 +4,9 @@
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use crate::bootstrap::SERIES_OPERATION;
 use crate::codes;
+use crate::database::OperationRecord;
 use crate::failure::Failure;
 use crate::paths::Paths;
 use crate::write::{self, Access};
@@ -41,6 +43,52 @@ pub enum Before {
     Interrupted(String),
     /// A run for the same instance, image and metadata ended well.
     Done,
+}
+
+/// The cluster that this node has joined, told from others by the record of
+/// its first operation. A node that bootstraps must not make a second cluster
+/// where this one is lost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Membership {
+    /// UNIX seconds.
+    pub bootstrapped_at: f64,
+    /// Node that did it.
+    pub bootstrapped_by: String,
+}
+
+impl Membership {
+    /// From the records of a cluster; `None` before its bootstrap.
+    pub fn of(operations: &[OperationRecord]) -> Option<Self> {
+        operations
+            .iter()
+            .find(|record| record.name == SERIES_OPERATION)
+            .map(|record| Self {
+                bootstrapped_at: record.completed_at,
+                bootstrapped_by: record.completed_by.clone(),
+            })
+    }
+}
+
+/// File of the membership.
+pub const MEMBERSHIP: &str = "cluster.json";
+
+/// The cluster that this node has joined, if any.
+pub fn membership(paths: &Paths) -> Option<Membership> {
+    serde_json::from_str(&fs::read_to_string(paths.state(MEMBERSHIP)).ok()?).ok()
+}
+
+/// Keeps it.
+pub fn keep_membership(paths: &Paths, membership: &Membership) -> Result<(), Failure> {
+    let text = serde_json::to_vec_pretty(membership).map_err(|error| {
+        Failure::new(
+            &codes::INTERNAL,
+            "the membership could not be written as JSON",
+        )
+        .cause(&error)
+    })?;
+    write::atomically(&paths.state(MEMBERSHIP), &text, Access::PRIVATE)
+        .map(drop)
+        .map_err(|error| unwritable(&error))
 }
 
 const DONE: &str = "done.json";

@@ -60,7 +60,7 @@ fn a_fresh_database_gets_every_row_in_upstreams_formats() {
             .iter()
             .all(|d| d.outcome == Outcome::Created)
     );
-    assert_eq!(report.tables.len(), 10);
+    assert_eq!(report.tables.len(), 11);
 
     let tables = dump(&mut admin, "fresh");
     assert_eq!(tables["bootstrap_operations"].len(), OPERATIONS.len());
@@ -303,7 +303,7 @@ fn a_rehearsal_says_what_would_happen_and_leaves_nothing() {
         })
     };
     let report = rehearsal().unwrap();
-    assert_eq!(report.tables.len(), 10);
+    assert_eq!(report.tables.len(), 11);
     assert!(dump(&mut admin, "rehearse").is_empty());
 
     bootstrap(&connector, inputs()).unwrap();
@@ -365,7 +365,7 @@ fn releases_that_make_their_own_tables_are_waited_for() {
     );
     // The agent's own tables are there for the claim under which the command
     // runs; the cluster's are not.
-    assert_eq!(dump(&mut admin, "released").len(), 4);
+    assert_eq!(dump(&mut admin, "released").len(), 5);
     // Upstream's enum instead of the agent's text.
     let other = connector_with_tables(&server, "released_model");
     drop(other);

@@ -9,8 +9,8 @@ mod support;
 use std::time::{Duration, Instant};
 
 use sf_firstboot::bootstrap::wait_for_bootstrap;
-use sf_firstboot::gate::{Progress, facts, progress, restart};
-use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, pass, within};
+use sf_firstboot::gate::{May, Progress, facts, progress, restart};
+use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, node, pass, within};
 use support::{Admin, PASSWORD, block_on, connector, shared};
 
 fn series(admin: &mut Admin, name: &str) -> Vec<String> {
@@ -244,15 +244,21 @@ fn restarts_go_by_what_the_database_says_now() {
     let ask = |facts: Option<&_>| {
         restart(
             &image_of(&clearance),
-            "h1",
+            &node("h1"),
             Some(clearance.record()),
             "boot-1",
             facts,
         )
     };
-    assert!(ask(Some(&live())).is_ok());
-    assert!(ask(None).is_ok());
+    assert_eq!(ask(Some(&live())).unwrap(), May::Recorded);
+    assert_eq!(ask(None).unwrap(), May::ClearedEarlier);
     let mut admin = server.admin();
+    admin.run("DELETE FROM restarts.bootstrap_nodes");
+    assert_eq!(ask(Some(&live())).unwrap(), May::Unrecorded);
+    assert_eq!(
+        pass(&connector, 7, "h1").unwrap().record().series,
+        image(7).series
+    );
     admin.run("DELETE FROM restarts.bootstrap_nodes; UPDATE restarts.cluster_series SET series = '0.9', predecessor = '0.8'");
     assert_eq!(ask(Some(&live())).unwrap_err().code.id, "SF-GATE-VERSION");
 }

@@ -194,7 +194,7 @@ pub async fn rehearse(
 
 async fn survey(session: &mut Session, plan: &Plan) -> Result<Survey, SqlError> {
     let tables = schema::state(session).await?;
-    let facts = if tables.missing_own().is_empty() {
+    let facts = if tables.has_record() {
         gate::read_facts(session).await?
     } else {
         Facts::default()

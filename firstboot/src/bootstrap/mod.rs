@@ -42,3 +42,12 @@ mod wait;
 pub use execute::{Done, Outcome, Report, rehearse, run};
 pub use plan::{Author, Inputs, Plan, SystemKey};
 pub use wait::wait_for_bootstrap;
+
+pub(crate) use operation::SERIES_OPERATION;
+
+/// Do these records say that the bootstrap is done, to its last operation?
+pub fn is_whole(operations: &[crate::database::OperationRecord]) -> bool {
+    operations
+        .iter()
+        .any(|record| record.name == operation::SEED_OPERATION)
+}

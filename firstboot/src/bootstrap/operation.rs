@@ -29,7 +29,7 @@ impl Operation {
     /// The record's name.
     pub(super) fn name(&self) -> String {
         match self {
-            Self::ClusterSeries { .. } => "cluster-series".to_owned(),
+            Self::ClusterSeries { .. } => SERIES_OPERATION.to_owned(),
             Self::Namespace => "namespace/system".to_owned(),
             Self::Key(key) => format!("key/system/{}", key.name),
             Self::Config { key, .. } => format!("config/{key}"),
@@ -37,6 +37,9 @@ impl Operation {
         }
     }
 }
+
+/// The record of the operation that comes first.
+pub(crate) const SERIES_OPERATION: &str = "cluster-series";
 
 /// The record of the operation that comes last.
 pub(super) const SEED_OPERATION: &str = "auth-secret-seed";

@@ -77,7 +77,7 @@ pub async fn wait_for_bootstrap(
 /// What is still missing, in words; `None` when nothing is.
 async fn look(session: &mut Session) -> Result<Option<String>, SqlError> {
     let tables = schema::state(session).await?;
-    if !tables.missing_own().is_empty() {
+    if !tables.has_record() || !tables.has("bootstrap_operations") {
         return Ok(Some("its tables are not there yet".to_owned()));
     }
     let done: Vec<String> = operations(session)

@@ -86,6 +86,7 @@ impl Command {
             hopeless: false,
             rehearse: false,
             session: None,
+            facts: None,
             tell: &mut tell,
         };
         let blocking = preflight::blocking(&preflight::run(&mut context).await);

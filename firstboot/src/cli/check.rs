@@ -68,6 +68,7 @@ impl Command {
             hopeless: false,
             rehearse: true,
             session: None,
+            facts: None,
             tell: &mut tell,
         };
         let checked = preflight::run(&mut context).await;

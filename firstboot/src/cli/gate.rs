@@ -2,21 +2,22 @@
 //! start of every daemon, so it is quick, and an outage of the database never
 //! keeps a cleared node from restarting a daemon.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
-use sf_contract::metadata::Target;
+use sf_contract::failure::Kind;
 
 use super::Outcome;
 use crate::codes;
 use crate::database::{self, Connector};
 use crate::engine::{self, node};
 use crate::failure::Failure;
-use crate::gate;
+use crate::fleet::trace;
+use crate::gate::{self, May};
 use crate::identity;
 use crate::image::{Given, Image};
 use crate::paths::Paths;
-use crate::sources;
+use crate::report::Phase;
 
 /// For the whole conversation with the database.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -36,23 +37,7 @@ impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         let image = Image::read(paths, &Given::default())?;
         let stored = engine::kept(paths);
-        let collected = sources::collect(&node::places(paths, &[]));
-        let target = Target {
-            role: image.role(),
-            release: &image.release,
-        };
-        let loaded = match collected.load(target) {
-            Ok(loaded) => Some(loaded),
-            Err(rejected) => {
-                let failure = rejected.summary();
-                tracing::warn!(
-                    code = failure.code.id,
-                    "the database cannot be asked, for want of metadata: {}",
-                    failure.what
-                );
-                None
-            }
-        };
+        let loaded = node::load_quietly(paths, &image);
         let named = loaded
             .as_ref()
             .map(|loaded| loaded.metadata.node.name.clone());
@@ -64,50 +49,87 @@ impl Command {
             .next_command("sf-firstboot status")
             .into());
         };
-        let live = loaded.and_then(|loaded| {
+        let connector = loaded.map(|loaded| {
             let database = &loaded.metadata.database;
-            facts(
-                &Connector::new(database.dsn.clone())
-                    .connect_timeout(database.connect_timeout.min(LIMIT)),
-            )
+            Connector::new(database.dsn.clone())
+                .connect_timeout(database.connect_timeout.min(LIMIT))
         });
+        let live = connector
+            .as_ref()
+            .and_then(|connector| asked(gate_facts(connector)).ok());
         let boot = identity::boot_id(paths);
-        let allowed = gate::restart(
-            &node::gate_image(&image),
-            &fqdn,
+        let (gate_image, gate_node) = (
+            node::gate_image(&image),
+            node::gate_node(paths, &image, &fqdn),
+        );
+        let may = gate::restart(
+            &gate_image,
+            &gate_node,
             stored.as_ref(),
             &boot,
             live.as_ref(),
         )
         .map_err(|failure| *failure)?;
-        tracing::info!(unit = self.unit, "may start: {allowed}");
+        if may == May::Unrecorded
+            && let Some(connector) = &connector
+        {
+            tracing::warn!("the cluster's record does not know this node any more: recording it");
+            match asked(record(connector, &gate_image, &gate_node, &boot)) {
+                // Others came first: now it is known that this one may not run.
+                Err(Some(failure)) if failure.kind() == Kind::Refused => return Err(failure.into()),
+                Ok(()) | Err(_) => {}
+            }
+        }
+        tracing::info!(unit = self.unit, "may start: {may}");
         Ok(())
     }
 }
 
-/// What the database says, if it says it at once.
-fn facts(connector: &Connector) -> Option<gate::Facts> {
-    let runtime = database::runtime().ok()?;
-    let asked = runtime.block_on(async {
-        let asked = async {
-            let mut session = connector.connect().await?;
-            gate::facts(&mut session).await
-        };
-        tokio::time::timeout(LIMIT, asked).await
-    });
+async fn gate_facts(connector: &Connector) -> Result<gate::Facts, Failure> {
+    let mut session = connector.connect().await?;
+    let facts = gate::facts(&mut session).await;
+    session.close().await;
+    facts
+}
+
+/// Writes the node's row again. Where the database is lost meanwhile, the
+/// daemon starts all the same: this boot was cleared.
+async fn record(
+    connector: &Connector,
+    image: &gate::Image,
+    node: &gate::Node,
+    boot: &str,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + LIMIT;
+    let clearance = gate::pass(connector, image, node, boot, deadline, &mut |_| {}).await?;
+    let mut session = connector.connect().await?;
+    let progress = gate::Progress {
+        phase: Phase::Start.name(),
+        outcome: Some(trace::STARTED),
+        last_error: None,
+    };
+    let result = gate::progress(&mut session, &clearance, &progress).await;
+    session.close().await;
+    result
+}
+
+/// What the database answers, if it answers at once; else why not, if it says.
+fn asked<T>(question: impl Future<Output = Result<T, Failure>>) -> Result<T, Option<Failure>> {
+    let runtime = database::runtime().map_err(Some)?;
+    let answer = runtime.block_on(async { tokio::time::timeout(LIMIT, question).await });
     runtime.shutdown_background();
-    match asked {
-        Ok(Ok(facts)) => Some(facts),
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
         Ok(Err(failure)) => {
             tracing::warn!(
                 code = failure.code.id,
                 "the database cannot be asked: {failure}"
             );
-            None
+            Err(Some(failure))
         }
         Err(_) => {
             tracing::warn!("the database does not answer within {} s", LIMIT.as_secs());
-            None
+            Err(None)
         }
     }
 }

@@ -3,9 +3,12 @@
 
 mod bootstrap_cluster;
 mod check;
+mod cluster;
+mod confirm;
 mod explain;
 mod gate;
 mod ready;
+mod reset;
 mod run;
 mod status;
 
@@ -64,7 +67,9 @@ enum Command {
     BootstrapCluster(bootstrap_cluster::Command),
     Gate(gate::Command),
     Status(status::Command),
+    Cluster(cluster::Command),
     Explain(explain::Command),
+    Reset(reset::Command),
     Ready(ready::Command),
 }
 
@@ -145,7 +150,9 @@ pub fn main() -> ExitCode {
         Command::BootstrapCluster(command) => command.run(&paths),
         Command::Gate(command) => command.run(&paths),
         Command::Status(command) => command.run(&paths),
+        Command::Cluster(command) => command.run(&paths),
         Command::Explain(command) => command.run(&paths),
+        Command::Reset(command) => command.run(&paths),
         Command::Ready(command) => command.run(&paths),
     };
     match outcome {

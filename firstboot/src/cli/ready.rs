@@ -4,7 +4,10 @@ use clap::Args;
 
 use super::{Outcome, Stop, need_root};
 use crate::card::Card;
-use crate::database;
+use crate::database::{self, Connector};
+use crate::engine::node;
+use crate::failure::Failure;
+use crate::fleet::trace;
 use crate::image::{Given, Image};
 use crate::paths::Paths;
 use crate::ready;
@@ -22,14 +25,19 @@ impl Command {
         need_root(paths)?;
         let mut reporter = Reporter::resume(paths);
         reporter.phase(Phase::Ready);
-        let result = Image::read(paths, &Given::default())
-            .map_err(|failure| vec![failure])
+        let image = Image::read(paths, &Given::default());
+        let result = image
+            .as_ref()
+            .map_err(|failure| vec![failure.clone()])
             .and_then(|image| {
                 let runtime = database::runtime().map_err(|failure| vec![failure])?;
-                runtime.block_on(ready::wait(paths, &image, &mut |text| {
+                runtime.block_on(ready::wait(paths, image, &mut |text| {
                     reporter.progress(text);
                 }))
             });
+        if let Ok(image) = &image {
+            trace(paths, image, result.as_ref().err());
+        }
         match result {
             Ok(daemons) => {
                 reporter.ready(&daemons);
@@ -47,4 +55,22 @@ impl Command {
             }
         }
     }
+}
+
+/// Tells the cluster's database, where it can be reached.
+fn trace(paths: &Paths, image: &Image, failures: Option<&Vec<Failure>>) {
+    let Some(loaded) = node::load_quietly(paths, image) else {
+        return;
+    };
+    let Ok(runtime) = database::runtime() else {
+        return;
+    };
+    let card = failures.map(|failures| Card::new(failures.clone()));
+    let node = node::gate_node(paths, image, &loaded.metadata.node.name);
+    runtime.block_on(trace::answered(
+        &Connector::new(loaded.metadata.database.dsn.clone()),
+        &node,
+        card.as_ref().map(|card| (card.kind(), card.code())),
+    ));
+    runtime.shutdown_background();
 }

@@ -1,4 +1,4 @@
-//! The tables: the agent's own four, and the six of the cluster that a
+//! The tables: the agent's own five, and the six of the cluster that a
 //! bootstrap touches. The agent makes its own everywhere; it makes the
 //! cluster's only for releases that have no tables in MariaDB at all
 //! ([`Schema::Agent`]), in the formats of later releases.
@@ -26,7 +26,7 @@ struct Table {
 }
 
 /// The agent's own, in the order in which foreign keys allow making them.
-const OWN: [Table; 4] = [
+const OWN: [Table; 5] = [
     Table {
         name: "bootstrap_operations",
         columns: &[
@@ -89,11 +89,12 @@ const OWN: [Table; 4] = [
             "last_error",
         ],
         // The foreign key keeps a series with nodes from being retired, and a
-        // node from joining a series that is not recorded.
+        // node from joining a series that is not recorded. A node that has
+        // never passed the gate has a row without a series, which holds no slot.
         create: "CREATE TABLE IF NOT EXISTS bootstrap_nodes (
             fqdn varchar(255) NOT NULL,
             role varchar(32) NOT NULL,
-            series varchar(32) NOT NULL,
+            series varchar(32) NULL,
             release_version varchar(64) NOT NULL,
             image_version varchar(128) NOT NULL,
             instance_id varchar(128) NOT NULL,
@@ -118,7 +119,39 @@ const OWN: [Table; 4] = [
             PRIMARY KEY (role)
         ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     },
+    Table {
+        name: EVENTS,
+        columns: &[
+            "id",
+            "at",
+            "action",
+            "subject",
+            "detail",
+            "by_user",
+            "by_host",
+            "agent_version",
+        ],
+        // What people did to the cluster's record, appended and never pruned.
+        create: "CREATE TABLE IF NOT EXISTS bootstrap_events (
+            id char(32) NOT NULL,
+            at double NOT NULL,
+            action varchar(32) NOT NULL,
+            subject varchar(255) NOT NULL,
+            detail varchar(2000) NOT NULL,
+            by_user varchar(255) NOT NULL,
+            by_host varchar(255) NOT NULL,
+            agent_version varchar(64) NOT NULL,
+            PRIMARY KEY (id),
+            KEY bootstrap_events_at (at)
+        ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+    },
 ];
+
+/// Who did what by hand.
+const EVENTS: &str = "bootstrap_events";
+
+/// What the gate reads and writes; the other tables may come later.
+const RECORD: [&str; 3] = ["cluster_series", "bootstrap_nodes", "bootstrap_claims"];
 
 /// The cluster's, as far as a bootstrap touches them, in the character set and
 /// collation of the database, as upstream makes them. `schema_versions` is not
@@ -217,6 +250,11 @@ impl TableState {
     /// Is the table there?
     pub fn has(&self, table: &str) -> bool {
         self.columns.contains_key(table)
+    }
+
+    /// Are the tables there that the gate goes by?
+    pub fn has_record(&self) -> bool {
+        RECORD.iter().all(|table| self.has(table))
     }
 
     /// The agent's own tables that are not there.
@@ -408,7 +446,7 @@ mod tests {
 
     #[test]
     fn missing_and_misshapen_tables_are_named() {
-        assert_eq!(TableState::default().missing_own().len(), 4);
+        assert_eq!(TableState::default().missing_own().len(), 5);
         assert_eq!(TableState::default().missing_cluster().len(), 6);
         let mut state = complete(&OWN);
         assert!(state.missing_own().is_empty() && state.misshapen().is_empty());

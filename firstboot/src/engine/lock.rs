@@ -10,13 +10,16 @@ use crate::failure::Failure;
 use crate::paths::Paths;
 use crate::state::unwritable;
 
+/// The lock's file, in the runtime folder.
+pub const FILE: &str = "lock";
+
 /// Held for as long as the value lives; the kernel lets go of it at any death.
 #[derive(Debug)]
 pub struct Alone(#[expect(dead_code, reason = "held, not read")] File);
 
 /// Takes the lock or says that another run has it.
 pub fn take(paths: &Paths) -> Result<Alone, Failure> {
-    let path = paths.runtime("lock");
+    let path = paths.runtime(FILE);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|error| unwritable(&error))?;
     }

@@ -18,6 +18,7 @@ use crate::codes;
 use crate::configure::{self, FromCluster};
 use crate::database::{self, Session};
 use crate::failure::Failure;
+use crate::fleet::trace;
 use crate::gate::{self, Clearance, ClearanceRecord, Decision};
 use crate::hook;
 use crate::identity;
@@ -25,7 +26,7 @@ use crate::image::Given;
 use crate::paths::Paths;
 use crate::preflight;
 use crate::report::{Phase, Reporter};
-use crate::state::{self, Before};
+use crate::state::{self, Before, Membership};
 use crate::units;
 use crate::write::{self, Access};
 use node::Node;
@@ -55,6 +56,17 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     let runtime = database::runtime().map_err(one)?;
     let result = runtime.block_on(async {
         let result = phases(paths, &node, reporter).await;
+        if let Err(failures) = &result {
+            let card = Card::new(failures.clone());
+            trace::stopped(
+                node.connector(),
+                &node.gate_image(),
+                &node.gate_node(paths),
+                reporter.phase_name(),
+                (card.kind(), card.code()),
+            )
+            .await;
+        }
         node.connector().hang_up().await;
         result
     });
@@ -103,7 +115,11 @@ async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(
         .connect_until(deadline, &mut |text| reporter.progress(text))
         .await
         .map_err(one)?;
+    if key.is_some() {
+        record(&mut session, &clearance, Phase::Configure, None).await;
+    }
     let cluster = database::read_cluster(&mut session).await.map_err(one)?;
+    let membership = Membership::of(&cluster.operations);
     let cluster = FromCluster {
         auth_secret_seed: cluster.auth_secret_seed,
         config: cluster.config,
@@ -114,9 +130,12 @@ async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(
         hook::system_key(paths, &node.image, node.metadata()).map_err(one)?;
     }
     reporter.phase(Phase::Start);
-    record(&mut session, &clearance).await;
+    record(&mut session, &clearance, Phase::Start, Some(trace::STARTED)).await;
     session.release().await;
     keep(paths, clearance.record()).map_err(one)?;
+    if let Some(membership) = &membership {
+        state::keep_membership(paths, membership).map_err(one)?;
+    }
     if let Some(key) = &key {
         state::finish(paths, key).map_err(one)?;
     }
@@ -243,10 +262,10 @@ pub fn outcome(outcome: bootstrap::Outcome) -> &'static str {
 
 /// The node's row in the cluster's table. The cluster does without; so the
 /// daemons need not wait for it.
-async fn record(session: &mut Session, clearance: &Clearance) {
+async fn record(session: &mut Session, clearance: &Clearance, phase: Phase, outcome: Option<&str>) {
     let progress = gate::Progress {
-        phase: Phase::Start.name(),
-        outcome: Some("started"),
+        phase: phase.name(),
+        outcome,
         last_error: None,
     };
     if let Err(failure) = gate::progress(session, clearance, &progress).await {

@@ -157,6 +157,26 @@ fn validate(image: Image, collected: &Collected) -> Result<Node, Invalid> {
     })
 }
 
+/// The metadata for a command that has to go on without it.
+pub fn load_quietly(paths: &Paths, image: &Image) -> Option<Loaded> {
+    let target = Target {
+        role: image.role(),
+        release: &image.release,
+    };
+    match sources::collect(&places(paths, &[])).load(target) {
+        Ok(loaded) => Some(loaded),
+        Err(rejected) => {
+            let failure = rejected.summary();
+            tracing::warn!(
+                code = failure.code.id,
+                "the database cannot be asked, for want of metadata: {}",
+                failure.what
+            );
+            None
+        }
+    }
+}
+
 fn warn(warnings: &[Failure]) {
     for warning in warnings {
         tracing::warn!(
@@ -219,11 +239,7 @@ impl Node {
 
     /// The node as the gate sees it.
     pub fn gate_node(&self, paths: &Paths) -> gate::Node {
-        gate::Node {
-            fqdn: self.metadata().node.name.clone(),
-            role: self.image.role(),
-            instance_id: identity::instance_id(paths),
-        }
+        gate_node(paths, &self.image, &self.metadata().node.name)
     }
 
     /// A failure of the database with the DSN that it is about.
@@ -276,6 +292,15 @@ impl Node {
 /// secret against the done marker.
 const KEY: &str = "digest.key";
 const KEY_BYTES: usize = 32;
+
+/// The node as the gate sees it.
+pub fn gate_node(paths: &Paths, image: &Image, fqdn: &str) -> gate::Node {
+    gate::Node {
+        fqdn: fqdn.to_owned(),
+        role: image.role(),
+        instance_id: identity::machine_id(paths),
+    }
+}
 
 /// The image as the gate sees it.
 pub fn gate_image(image: &Image) -> gate::Image {

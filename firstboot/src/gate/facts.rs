@@ -2,6 +2,7 @@
 
 use sf_contract::series::Series;
 
+use crate::claim::{self, Claim};
 use crate::database::{Session, SqlError, schema};
 use crate::failure::Failure;
 
@@ -23,19 +24,22 @@ pub struct Slot {
 pub struct NodeRow {
     /// The node.
     pub fqdn: String,
-    /// The series it runs.
-    pub series: Series,
-    /// Identity of the machine, to notice a reinstalled node.
+    /// The series it was last cleared for; `None` for a node that has never
+    /// passed the gate.
+    pub series: Option<Series>,
+    /// [`crate::identity::machine_id`], to notice another machine of that name.
     pub instance_id: String,
 }
 
 /// Everything that a decision is made from, besides the image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Slots, lowest first; empty before the bootstrap.
     pub slots: Vec<Slot>,
     /// Nodes by name.
     pub nodes: Vec<NodeRow>,
+    /// Roles that only one node has, and which one that is.
+    pub claims: Vec<Claim>,
     /// What could not be understood, a phrase each.
     pub unreadable: Vec<String>,
 }
@@ -45,7 +49,7 @@ impl Facts {
     pub fn others_on<'f>(&'f self, series: Series, fqdn: &str) -> Vec<&'f str> {
         self.nodes
             .iter()
-            .filter(|node| node.series == series && node.fqdn != fqdn)
+            .filter(|node| node.series == Some(series) && node.fqdn != fqdn)
             .map(|node| node.fqdn.as_str())
             .collect()
     }
@@ -61,7 +65,7 @@ pub async fn facts(session: &mut Session) -> Result<Facts, Failure> {
     let tables = schema::state(session)
         .await
         .map_err(SqlError::into_failure)?;
-    if !tables.missing_own().is_empty() {
+    if !tables.has_record() {
         return Ok(Facts::default());
     }
     read(session).await.map_err(SqlError::into_failure)
@@ -103,8 +107,9 @@ pub(crate) async fn read(session: &mut Session) -> Result<Facts, SqlError> {
             &[],
         )
         .await?;
+    facts.claims = claim::read(session).await?;
     for row in nodes {
-        match row.string(1).parse() {
+        match row.text(1).map(str::parse).transpose() {
             Ok(series) => facts.nodes.push(NodeRow {
                 fqdn: row.string(0),
                 series,

@@ -16,6 +16,6 @@ pub use clearance::{Clearance, ClearanceRecord};
 pub use decide::{Decision, How, Image, decide};
 pub use facts::{Facts, NodeRow, Slot, facts};
 pub use pass::{Node, Progress, pass, progress};
-pub use restart::restart;
+pub use restart::{May, restart};
 
 pub(crate) use facts::read as read_facts;

@@ -10,6 +10,7 @@ use sf_contract::series::Series;
 use super::clearance::{Clearance, ClearanceRecord};
 use super::decide::{Decision, How, Image, decide};
 use super::facts::{self, Facts};
+use crate::claim::{self, Step};
 use crate::codes;
 use crate::database::{
     Arg, Class, Connector, Link, Session, SqlError, Statement, schema, unix_seconds,
@@ -23,7 +24,7 @@ pub struct Node {
     pub fqdn: String,
     /// What it is for.
     pub role: Role,
-    /// Identity of the machine.
+    /// [`crate::identity::machine_id`].
     pub instance_id: String,
 }
 
@@ -38,8 +39,9 @@ pub struct Progress<'a> {
     pub last_error: Option<&'a str>,
 }
 
-/// Decides and, on Proceed, records it. A refusal or a wait writes nothing and
-/// comes back as the failure (77, or 75 before the bootstrap).
+/// Decides and, on Proceed, records it, with the claim of the node's role. A
+/// refusal or a wait writes nothing and comes back as the failure (77, or 75
+/// before the bootstrap).
 ///
 /// `boot_id` is the boot that the clearance counts for.
 pub async fn pass(
@@ -55,21 +57,25 @@ pub async fn pass(
     let outcome = link
         .retry(async |session| {
             let tables = schema::state(session).await?;
-            let facts = if tables.missing_own().is_empty() {
+            let facts = if tables.has_record() {
                 facts::read(session).await?
             } else {
                 Facts::default()
             };
-            match decide(image, &node.fqdn, &facts) {
-                Decision::Wait(failure) | Decision::Refuse(failure) => Ok(Err(failure)),
-                Decision::Proceed(how) => {
-                    record(session, image, node, &facts, how, passed_at).await?;
-                    Ok(Ok(facts))
-                }
-            }
+            let how = match decide(image, &node.fqdn, &facts) {
+                Decision::Wait(failure) | Decision::Refuse(failure) => return Ok(Err(failure)),
+                Decision::Proceed(how) => how,
+            };
+            let step = match claim::judge(node, &facts) {
+                Ok(step) => step,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            record(session, image, node, &facts, (how, &step), passed_at).await?;
+            Ok(Ok((facts, step)))
         })
         .await?;
-    let facts = outcome.map_err(|failure| *failure)?;
+    let (facts, step) = outcome.map_err(|failure| *failure)?;
+    tell_claim(node, &step);
     if let Some(mut session) = link.into_session() {
         retire_empty(&mut session, image, node, &facts).await;
         session.release().await;
@@ -114,20 +120,28 @@ async fn record(
     image: &Image,
     node: &Node,
     facts: &Facts,
-    how: How,
+    (how, step): (How, &Step),
     now: f64,
 ) -> Result<(), SqlError> {
     let known = facts.node(&node.fqdn).is_some();
     match how {
-        How::Join { .. } => session
+        How::Join { .. } if *step == Step::Nothing => session
             .execute(&own_row(image, node, known, now))
             .await
             .and_then(|matched| found(matched, session)),
+        How::Join { .. } => {
+            session.begin().await?;
+            let matched = session.execute(&own_row(image, node, known, now)).await?;
+            found(matched, session)?;
+            claim::write(session, node, step, now).await?;
+            session.commit().await
+        }
         How::Introduce { slot, retire } => {
             session.begin().await?;
-            let leaves = facts
-                .node(&node.fqdn)
-                .is_some_and(|row| Some(row.series) == retire);
+            let leaves = retire.is_some()
+                && facts
+                    .node(&node.fqdn)
+                    .is_some_and(|row| row.series == retire);
             if let Some(series) = retire {
                 make_room(session, node, series, leaves).await?;
             }
@@ -151,7 +165,23 @@ async fn record(
                 .execute(&own_row(image, node, known && !leaves, now))
                 .await?;
             found(matched, session)?;
+            claim::write(session, node, step, now).await?;
             session.commit().await
+        }
+    }
+}
+
+fn tell_claim(node: &Node, step: &Step) {
+    match step {
+        Step::Nothing | Step::Keep { resumed: false, .. } => {}
+        Step::Take { role } => tracing::info!(role, "{} holds the role now", node.fqdn),
+        Step::Keep { role, .. } => tracing::info!(
+            role,
+            "{} keeps the role: the same machine with a new disk",
+            node.fqdn
+        ),
+        Step::Leave { roles } => {
+            tracing::info!(roles = roles.join(","), "{} gives the role up", node.fqdn);
         }
     }
 }

@@ -4,48 +4,93 @@
 use super::clearance::ClearanceRecord;
 use super::decide::{Decision, Image, decide};
 use super::facts::Facts;
+use super::pass::Node;
+use crate::claim;
 use crate::codes;
 use crate::failure::Failure;
 
+/// Why a daemon may start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// The record says so.
+    Recorded,
+    /// This boot was cleared, and the database cannot say otherwise now.
+    ClearedEarlier,
+    /// This boot was cleared and nothing speaks against it, but the record does
+    /// not know it: the node was forgotten while it ran, or the database was
+    /// restored from an older backup. It has to be recorded again, or others
+    /// would be let in beside a series that nobody counts.
+    Unrecorded,
+}
+
+impl std::fmt::Display for May {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Recorded => "the cluster's record says so",
+            Self::ClearedEarlier => {
+                "cleared earlier during this boot; the database cannot say otherwise now"
+            }
+            Self::Unrecorded => "cleared earlier during this boot, and not recorded any more",
+        })
+    }
+}
+
 /// May a daemon of `image` start again? `stored` is the clearance that is kept,
-/// `live` what the database says now, `None` when it cannot be asked. Returns
-/// why it may.
+/// `live` what the database says now, `None` when it cannot be asked.
 pub fn restart(
     image: &Image,
-    fqdn: &str,
+    node: &Node,
     stored: Option<&ClearanceRecord>,
     boot_id: &str,
     live: Option<&Facts>,
-) -> Result<String, Box<Failure>> {
+) -> Result<May, Box<Failure>> {
     let cleared = stored.is_some_and(|record| {
         record.boot_id == boot_id
-            && record.fqdn == fqdn
+            && record.fqdn == node.fqdn
             && record.series == image.series
             && record.image_version == image.image_version
     });
-    match live.map(|facts| decide(image, fqdn, facts)) {
-        Some(Decision::Proceed(_)) if cleared => Ok(format!("series {} may run", image.series)),
-        Some(Decision::Wait(_)) | None if cleared => Ok(
-            "cleared earlier during this boot; the database cannot say otherwise now".to_owned(),
-        ),
-        Some(Decision::Refuse(failure) | Decision::Wait(failure)) => Err(failure),
+    let Some(facts) = live else {
+        return if cleared {
+            Ok(May::ClearedEarlier)
+        } else {
+            Err(Box::new(Failure::new(
+                &codes::GATE_NO_CLEARANCE,
+                "this boot has no clearance and the database cannot be asked for one",
+            )))
+        };
+    };
+    match decide(image, &node.fqdn, facts) {
+        Decision::Wait(_) if cleared => return Ok(May::ClearedEarlier),
+        Decision::Refuse(failure) | Decision::Wait(failure) => return Err(failure),
+        Decision::Proceed(_) => {}
+    }
+    // Another machine under this name, or another holder of this node's role.
+    claim::judge(node, facts)?;
+    if !cleared {
         // The agent has not finished: it keeps the clearance, and the unit
         // comes after it.
-        Some(Decision::Proceed(_)) => Err(Box::new(Failure::new(
+        return Err(Box::new(Failure::new(
             &codes::GATE_NO_CLEARANCE,
             "the agent has not cleared this boot yet",
-        ))),
-        None => Err(Box::new(Failure::new(
-            &codes::GATE_NO_CLEARANCE,
-            "this boot has no clearance and the database cannot be asked for one",
-        ))),
+        )));
     }
+    let recorded = facts
+        .node(&node.fqdn)
+        .is_some_and(|row| row.series == Some(image.series));
+    Ok(if recorded {
+        May::Recorded
+    } else {
+        May::Unrecorded
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::facts::Slot;
+    use crate::claim::Claim;
+    use crate::gate::facts::{NodeRow, Slot};
+    use sf_contract::role::Role;
 
     fn image(series: &str) -> Image {
         Image {
@@ -67,6 +112,14 @@ mod tests {
         }
     }
 
+    fn node() -> Node {
+        Node {
+            fqdn: "n".into(),
+            role: Role::Network,
+            instance_id: "disk/hw".into(),
+        }
+    }
+
     fn live(series: &str) -> Facts {
         Facts {
             slots: vec![Slot {
@@ -74,6 +127,11 @@ mod tests {
                 series: series.parse().unwrap(),
                 predecessor: None,
                 release: String::new(),
+            }],
+            nodes: vec![NodeRow {
+                fqdn: "n".into(),
+                series: Some(series.parse().unwrap()),
+                instance_id: "disk/hw".into(),
             }],
             ..Facts::default()
         }
@@ -93,11 +151,38 @@ mod tests {
             fqdn: "m".into(),
             ..record()
         };
-        let table: [Case<'_>; 9] = [
-            (Some(&kept), Some(&same), "ok"),
-            (Some(&kept), None, "ok"),
+        let forgotten = Facts {
+            nodes: Vec::new(),
+            ..live("0.7")
+        };
+        let restored = Facts {
+            nodes: Vec::new(),
+            ..live("0.8")
+        };
+        let mut after = live("0.8");
+        after.slots[0].predecessor = Some("0.7".parse().unwrap());
+        after.nodes.clear();
+        let mut cloned = live("0.7");
+        cloned.nodes[0].instance_id = "other/machine".into();
+        let mut handed_over = live("0.7");
+        handed_over.claims.push(Claim {
+            role: "network".into(),
+            fqdn: "m".into(),
+            instance_id: "x".into(),
+            claimed_at: 0.0,
+            last_boot: None,
+        });
+        let table: [Case<'_>; 14] = [
+            (Some(&kept), Some(&same), "Recorded"),
+            (Some(&kept), None, "ClearedEarlier"),
             // A database that was restored empty is not a known mismatch.
-            (Some(&kept), Some(&empty), "ok"),
+            (Some(&kept), Some(&empty), "ClearedEarlier"),
+            // Forgotten while it ran; and its series retired since.
+            (Some(&kept), Some(&forgotten), "Unrecorded"),
+            (Some(&kept), Some(&after), "Unrecorded"),
+            (Some(&kept), Some(&restored), "SF-GATE-VERSION"),
+            (Some(&kept), Some(&cloned), "SF-NODE-CLONE"),
+            (Some(&kept), Some(&handed_over), "SF-CLAIM-HELD"),
             (Some(&kept), Some(&other), "SF-GATE-VERSION"),
             (None, None, "SF-GATE-NO-CLEARANCE"),
             (None, Some(&same), "SF-GATE-NO-CLEARANCE"),
@@ -106,9 +191,9 @@ mod tests {
             (Some(&renamed), None, "SF-GATE-NO-CLEARANCE"),
         ];
         for (stored, facts, expected) in table {
-            let found = match restart(&image("0.7"), "n", stored, "b", facts) {
-                Ok(_) => "ok",
-                Err(failure) => failure.code.id,
+            let found = match restart(&image("0.7"), &node(), stored, "b", facts) {
+                Ok(may) => format!("{may:?}"),
+                Err(failure) => failure.code.id.to_owned(),
             };
             assert_eq!(found, expected, "{stored:?} {facts:?}");
         }
@@ -118,7 +203,7 @@ mod tests {
     fn another_image_is_not_covered_by_the_clearance() {
         let mut image = image("0.7");
         image.image_version = "2".into();
-        assert!(restart(&image, "n", Some(&record()), "b", None).is_err());
+        assert!(restart(&image, &node(), Some(&record()), "b", None).is_err());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The registry: what is checked, in which order, and what it may find.
 
-use super::{Check, Found, Running, Severity, clock, cluster, machine, network, pki, settings};
+use super::{
+    Check, Found, Running, Severity, clock, cluster, fleet, machine, network, pki, settings,
+};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -148,6 +150,13 @@ pub static CHECKS: &[Check] = &[
         run: |context| Box::pin(clock::agrees(context)),
     },
     Check {
+        id: "membership",
+        severity: Severity::Blocks,
+        about: "the cluster that this node belongs to is still there",
+        codes: &[&codes::CLUSTER_LOST],
+        run: |context| Box::pin(fleet::membership(context)),
+    },
+    Check {
         id: "bootstrap",
         severity: Severity::Blocks,
         about: "what the bootstrap would do, rehearsed and rolled back",
@@ -165,6 +174,20 @@ pub static CHECKS: &[Check] = &[
         about: "this image's release may run beside the cluster's",
         codes: &[&codes::GATE_VERSION, &codes::GATE_RECORD],
         run: |context| Box::pin(cluster::versions(context)),
+    },
+    Check {
+        id: "role-claim",
+        severity: Severity::Blocks,
+        about: "no other machine has this node's name, and none holds its role",
+        codes: &[&codes::CLAIM_HELD, &codes::NODE_CLONE],
+        run: |context| Box::pin(fleet::role_claim(context)),
+    },
+    Check {
+        id: "network-node",
+        severity: Severity::Warns,
+        about: "the metadata names the node that holds the network role",
+        codes: &[&codes::NETWORK_NODE],
+        run: |context| Box::pin(fleet::network_node(context)),
     },
 ];
 

@@ -6,7 +6,6 @@ use sf_contract::role::Role;
 
 use super::{Context, Found};
 use crate::bootstrap;
-use crate::codes;
 use crate::database;
 use crate::engine;
 use crate::failure::Failure;
@@ -120,18 +119,10 @@ pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failur
 /// What the gate would say now.
 pub(super) async fn versions(context: &mut Context<'_>) -> Result<Found, Failure> {
     let node = context.node;
-    let Some(session) = &mut context.session else {
+    let Some(facts) = super::fleet::facts(context).await? else {
         return Ok(Found::skipped("the database cannot be reached"));
     };
-    let facts = match gate::facts(session).await {
-        Ok(facts) => facts,
-        // Before the bootstrap there are no tables to read.
-        Err(failure) if failure.code.id == codes::DB_SCHEMA_MISSING.id => {
-            return Ok(Found::noted("the cluster has no recorded version yet"));
-        }
-        Err(failure) => return Err(failure),
-    };
-    match gate::decide(&node.gate_image(), &node.metadata().node.name, &facts) {
+    match gate::decide(&node.gate_image(), &node.metadata().node.name, facts) {
         Decision::Proceed(how) => Ok(Found::noted(way_in(how, &node.gate_image()))),
         // The run waits for it, or makes it.
         Decision::Wait(failure) => Ok(Found::noted(failure.what)),

@@ -5,6 +5,7 @@
 mod checks;
 mod clock;
 mod cluster;
+mod fleet;
 mod machine;
 mod network;
 mod pki;
@@ -22,6 +23,7 @@ use crate::codes::Code;
 use crate::database::Session;
 use crate::engine::node::Node;
 use crate::failure::Failure;
+use crate::gate;
 use crate::paths::Paths;
 
 /// What a check may look at.
@@ -40,6 +42,8 @@ pub struct Context<'c> {
     pub rehearse: bool,
     /// The connection, once the database check has made it.
     pub session: Option<Session>,
+    /// What the database says about the other nodes, once a check has read it.
+    pub facts: Option<gate::Facts>,
     /// Told what is waited for.
     pub tell: &'c mut dyn FnMut(&str),
 }
@@ -231,6 +235,7 @@ pub async fn all(
         hopeless: false,
         rehearse: false,
         session: None,
+        facts: None,
         tell,
     };
     let checked = run(&mut context).await;

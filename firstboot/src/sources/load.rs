@@ -4,8 +4,9 @@
 use std::fmt::Write as _;
 
 use sf_contract::metadata::{
-    Class, Finding, Merged, NodeMetadata, Resolved, Target, check, example,
+    Class, Finding, Merged, NodeMetadata, Resolved, Target, Value, check, example,
 };
+use sf_contract::secret::Secret;
 
 use super::{Collected, Looked, references};
 use crate::codes::{self, Code};
@@ -69,6 +70,43 @@ impl Rejected {
 }
 
 impl Collected {
+    /// The database's DSN alone, and where it stands, for commands that need
+    /// nothing else of the metadata. It has not been parsed.
+    pub fn dsn(&self) -> Result<(Secret, String), Failure> {
+        const FIELD: &str = "database.dsn";
+        if let Some(broken) = self.broken.first() {
+            return Err(broken.clone());
+        }
+        let mut warnings = Vec::new();
+        let resolved = self.merged.resolve(|field, reference| {
+            references::follow(&self.places, field, reference, &mut warnings)
+        });
+        if let Some(problem) = resolved
+            .problems()
+            .iter()
+            .find(|finding| finding.problem.field == FIELD)
+        {
+            return Err(failure(&self.merged, problem));
+        }
+        match resolved.get(FIELD).map(|field| &field.value) {
+            Some(Value::Secret(secret)) => {
+                Ok((secret.clone(), self.merged.place(FIELD).unwrap_or_default()))
+            }
+            Some(Value::Text(text)) => Ok((
+                Secret::new(text.as_str()),
+                self.merged.place(FIELD).unwrap_or_default(),
+            )),
+            _ => Err(Failure::new(
+                &codes::META_REQUIRED,
+                "nothing says where the database is: there is no database.dsn in any metadata",
+            )
+            .remedy(
+                "On a node: give it metadata. At a desk: --metadata FILE with any node's metadata, \
+                 or --database-file FILE with the DSN alone.",
+            )),
+        }
+    }
+
     /// Follows references, validates everything against role and release.
     pub fn load(&self, target: Target<'_>) -> Result<Loaded, Box<Rejected>> {
         if self.is_empty() {

@@ -86,8 +86,11 @@ fn a_check_rehearses_and_changes_nothing() {
             "database",
             "database-upkeep",
             "clock-skew",
+            "membership",
             "bootstrap",
-            "versions"
+            "versions",
+            "role-claim",
+            "network-node"
         ]
     );
     assert_eq!(server.dump(), before);

@@ -351,7 +351,18 @@ fn a_series_too_far_away_is_refused_and_nothing_is_written() {
         .replace("\"0.7\"", "\"0.9\"")
         .replace("0.8.0", "0.10.0");
     std::fs::write(node.root().join("usr/lib/sf-image/manifest.json"), newer).unwrap();
-    let (before, config) = (server.dump(), node.read("etc/sf/config"));
+    // All but what the node says about its own boot.
+    let dump = || {
+        let own = server.sql("SELECT fqdn, series FROM shakenfist.bootstrap_nodes");
+        let all = server.dump();
+        let (before, rest) = all.split_once("bootstrap_nodes\n").unwrap();
+        (
+            own,
+            before.to_owned(),
+            rest.split_once("cluster_").unwrap().1.to_owned(),
+        )
+    };
+    let (before, config) = (dump(), node.read("etc/sf/config"));
     node.console();
     let ran = node.agent(&["run"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
@@ -360,7 +371,12 @@ fn a_series_too_far_away_is_refused_and_nothing_is_written() {
         console.contains("SF-GATE-VERSION") && console.contains("0.10") && console.contains("0.8"),
         "{console}"
     );
-    assert_eq!(server.dump(), before);
+    assert_eq!(dump(), before);
+    // It still holds the series that it may go back to, and says what happened.
+    assert_eq!(
+        server.sql("SELECT series, image_version, phase, outcome, last_error FROM shakenfist.bootstrap_nodes"),
+        "0.8\t0.10.0-1\tpreflight\trefused\tSF-GATE-VERSION"
+    );
     assert_eq!(node.read("etc/sf/config"), config);
     assert_eq!(
         node.read("systemctl.log")

@@ -31,11 +31,11 @@ fn facts(slots: &[(u8, u64)], nodes: &[(&str, u64)]) -> Facts {
             .iter()
             .map(|(fqdn, minor)| NodeRow {
                 fqdn: (*fqdn).to_owned(),
-                series: image(*minor).series,
+                series: Some(image(*minor).series),
                 instance_id: "i".into(),
             })
             .collect(),
-        unreadable: Vec::new(),
+        ..Facts::default()
     }
 }
 
@@ -182,7 +182,7 @@ proptest! {
             prop_assert!(after.len() <= 2 && after.iter().all(|(slot, _)| *slot < 2));
             prop_assert!(after.iter().any(|(_, series)| *series == image.series));
             for node in facts.nodes.iter().filter(|node| node.fqdn != "me") {
-                prop_assert!(after.iter().any(|(_, series)| *series == node.series));
+                prop_assert!(after.iter().any(|(_, series)| Some(*series) == node.series));
             }
             let minors: Vec<u64> = after.iter().map(|(_, series)| {
                 series.to_string().rsplit_once('.').unwrap().1.parse().unwrap()

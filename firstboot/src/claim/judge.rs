@@ -1,0 +1,253 @@
+//! What becomes of a node's claim: a function of the facts alone.
+
+use super::{Claim, claimed_by};
+use crate::clock;
+use crate::codes;
+use crate::failure::Failure;
+use crate::gate::{Facts, Node};
+use crate::identity::same_machine;
+
+/// What is to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The node claims nothing and holds nothing.
+    Nothing,
+    /// Nobody holds what the node claims.
+    Take {
+        /// What is claimed.
+        role: &'static str,
+    },
+    /// The node holds it already.
+    Keep {
+        /// What is claimed.
+        role: &'static str,
+        /// Since when, UNIX seconds.
+        claimed_at: f64,
+        /// The holder's disk was made anew: the same machine, another instance.
+        resumed: bool,
+    },
+    /// The node holds what its role does not claim any more.
+    Leave {
+        /// What it gives up.
+        roles: Vec<String>,
+    },
+}
+
+/// May this machine run under its name and have what it claims? Reads and
+/// writes nothing.
+pub fn judge(node: &Node, facts: &Facts) -> Result<Step, Box<Failure>> {
+    // A row without a series is of a machine that has never started anything.
+    let other = facts
+        .node(&node.fqdn)
+        .filter(|row| row.series.is_some() && !same_machine(&row.instance_id, &node.instance_id));
+    if other.is_some() {
+        return Err(Box::new(clone(node)));
+    }
+    let Some(role) = claimed_by(node.role) else {
+        let roles: Vec<String> = facts
+            .claims
+            .iter()
+            .filter(|claim| claim.fqdn == node.fqdn)
+            .map(|claim| claim.role.clone())
+            .collect();
+        return Ok(if roles.is_empty() {
+            Step::Nothing
+        } else {
+            Step::Leave { roles }
+        });
+    };
+    match facts.claims.iter().find(|claim| claim.role == role) {
+        None => Ok(Step::Take { role }),
+        Some(claim) if claim.fqdn != node.fqdn => Err(Box::new(held(node, claim))),
+        Some(claim) if same_machine(&claim.instance_id, &node.instance_id) => Ok(Step::Keep {
+            role,
+            claimed_at: claim.claimed_at,
+            resumed: claim.instance_id != node.instance_id,
+        }),
+        Some(_) => Err(Box::new(clone(node))),
+    }
+}
+
+fn held(node: &Node, claim: &Claim) -> Failure {
+    let booted = claim.last_boot.map_or_else(
+        || "which has not booted since it was forgotten".to_owned(),
+        |at| format!("which last booted {}", clock::at(at)),
+    );
+    Failure::new(
+        &codes::CLAIM_HELD,
+        format!(
+            "{} may not take the {} role: {} holds it since {}, {booted}",
+            node.fqdn,
+            claim.role,
+            claim.fqdn,
+            clock::at(claim.claimed_at)
+        ),
+    )
+    .value(&claim.fqdn)
+    .source("table bootstrap_claims")
+    .remedy(format!(
+        "Give this node an image of another role. Or, to move the role here: stop {} first, run \
+         `sf-firstboot cluster release-claim {}`, then `systemctl restart sf-firstboot` on this node.",
+        claim.fqdn, claim.role
+    ))
+    .next_command("sf-firstboot cluster status")
+}
+
+fn clone(node: &Node) -> Failure {
+    let name = &node.fqdn;
+    Failure::new(
+        &codes::NODE_CLONE,
+        format!("another machine has joined the cluster under the name {name}"),
+    )
+    .value(name)
+    .source("metadata field node.name, and this machine's hardware and machine-id")
+    .remedy(format!(
+        "If this machine replaces that one, and that one is off for good: run \
+         `sf-firstboot cluster forget {name}`, then `systemctl restart sf-firstboot` here. If that \
+         one is alive, this is a copy of its disk or metadata: give this node a name of its own."
+    ))
+    .next_command("sf-firstboot cluster status")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gate::NodeRow;
+    use sf_contract::role::Role;
+
+    fn node(fqdn: &str, role: Role, machine: &str) -> Node {
+        Node {
+            fqdn: fqdn.into(),
+            role,
+            instance_id: machine.into(),
+        }
+    }
+
+    fn claim(fqdn: &str, machine: &str) -> Claim {
+        Claim {
+            role: "network".into(),
+            fqdn: fqdn.into(),
+            instance_id: machine.into(),
+            claimed_at: 1000.5,
+            last_boot: Some(2000.0),
+        }
+    }
+
+    fn row(fqdn: &str, machine: &str, passed: bool) -> NodeRow {
+        NodeRow {
+            fqdn: fqdn.into(),
+            series: passed.then(|| "0.7".parse().unwrap()),
+            instance_id: machine.into(),
+        }
+    }
+
+    fn word(result: Result<Step, Box<Failure>>) -> String {
+        match result {
+            Ok(Step::Nothing) => "nothing".into(),
+            Ok(Step::Take { .. }) => "take".into(),
+            Ok(Step::Keep { resumed, .. }) => format!("keep, resumed {resumed}"),
+            Ok(Step::Leave { roles }) => format!("leave {}", roles.join(",")),
+            Err(failure) => failure.code.id.into(),
+        }
+    }
+
+    #[test]
+    fn every_case_has_its_answer() {
+        use Role::{DatabaseTier, Hypervisor, Network, SingleNode};
+        type Case<'c> = (Role, &'c str, &'c [NodeRow], &'c [Claim], &'c str);
+        let mine = [row("n", "disk/hw", true)];
+        let table: &[Case<'_>] = &[
+            (Hypervisor, "disk/hw", &[], &[], "nothing"),
+            (
+                DatabaseTier,
+                "disk/hw",
+                &mine,
+                &[claim("m", "x")],
+                "nothing",
+            ),
+            (Network, "disk/hw", &[], &[], "take"),
+            (SingleNode, "disk/hw", &[], &[], "take"),
+            (
+                Network,
+                "disk/hw",
+                &mine,
+                &[claim("n", "disk/hw")],
+                "keep, resumed false",
+            ),
+            // A new disk in the same machine.
+            (
+                Network,
+                "new/hw",
+                &mine,
+                &[claim("n", "disk/hw")],
+                "keep, resumed true",
+            ),
+            (Network, "disk/hw", &[], &[claim("m", "x")], "SF-CLAIM-HELD"),
+            (
+                SingleNode,
+                "disk/hw",
+                &[],
+                &[claim("m", "x")],
+                "SF-CLAIM-HELD",
+            ),
+            // A copied disk in another machine.
+            (
+                Network,
+                "copy/other",
+                &mine,
+                &[claim("n", "disk/hw")],
+                "SF-NODE-CLONE",
+            ),
+            (Hypervisor, "copy/other", &mine, &[], "SF-NODE-CLONE"),
+            (
+                Network,
+                "copy/other",
+                &[],
+                &[claim("n", "disk/hw")],
+                "SF-NODE-CLONE",
+            ),
+            // That machine never came further than a refusal.
+            (
+                Hypervisor,
+                "copy/other",
+                &[row("n", "disk/hw", false)],
+                &[],
+                "nothing",
+            ),
+            // Another role than before.
+            (
+                Hypervisor,
+                "disk/hw",
+                &mine,
+                &[claim("n", "disk/hw")],
+                "leave network",
+            ),
+        ];
+        for (role, machine, nodes, claims, expected) in table {
+            let facts = Facts {
+                nodes: nodes.to_vec(),
+                claims: claims.to_vec(),
+                ..Facts::default()
+            };
+            let found = word(judge(&node("n", *role, machine), &facts));
+            assert_eq!(found, *expected, "{role} {machine} {nodes:?} {claims:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_holder_and_the_way_out() {
+        let facts = Facts {
+            claims: vec![claim("net1.example.com", "x")],
+            ..Facts::default()
+        };
+        let failure = judge(&node("net2.example.com", Role::Network, "y"), &facts).unwrap_err();
+        insta::assert_snapshot!(failure.what, @"net2.example.com may not take the network role: net1.example.com holds it since 1970-01-01 00:16:40 UTC, which last booted 1970-01-01 00:33:20 UTC");
+        insta::assert_snapshot!(failure.remedy_text(), @"Give this node an image of another role. Or, to move the role here: stop net1.example.com first, run `sf-firstboot cluster release-claim network`, then `systemctl restart sf-firstboot` on this node.");
+        let facts = Facts {
+            nodes: vec![row("hv5", "a/b", true)],
+            ..Facts::default()
+        };
+        let failure = judge(&node("hv5", Role::Hypervisor, "c/d"), &facts).unwrap_err();
+        assert!(failure.remedy_text().contains("cluster forget hv5"));
+    }
+}

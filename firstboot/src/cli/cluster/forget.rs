@@ -1,0 +1,119 @@
+//! `sf-firstboot cluster forget NODE`.
+
+use std::time::Instant;
+
+use clap::Args;
+use sf_contract::document::did_you_mean;
+
+use super::super::confirm::Question;
+use super::super::{Outcome, print};
+use super::{Database, LIMIT, converse};
+use crate::clock;
+use crate::codes;
+use crate::database::unix_seconds;
+use crate::failure::Failure;
+use crate::fleet::{self, Fleet, State, hand};
+use crate::paths::Paths;
+
+/// A node that booted less than this ago is likely to be alive: a day.
+const RECENT: f64 = 86_400.0;
+
+/// Removes a node that is gone for good: frees its series, its role and its name.
+///
+/// Also the way to replace a node's hardware: forget the old machine, then boot the new
+/// one under the same name. A node that is alive must not be forgotten; it is
+/// recorded again at its next boot.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    /// The node's name, as `cluster status` shows it.
+    #[arg(value_name = "NODE")]
+    node: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// With --yes: in spite of warnings that the node may be alive.
+    #[arg(long, requires = "yes")]
+    force: bool,
+    #[command(flatten)]
+    database: Database,
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        let connector = self.database.connector(paths)?;
+        let fleet = converse(async {
+            let mut session = connector.connect().await?;
+            let fleet = fleet::read(&mut session).await;
+            session.close().await;
+            fleet
+        })?;
+        let name = known(&fleet, &self.node)?;
+        let author = hand::Author::here();
+        Question {
+            what: &format!("{name} will be forgotten: its series and its role are free then"),
+            warnings: &warnings(&fleet, name, unix_seconds()),
+            name,
+            yes: self.yes,
+            force: self.force,
+        }
+        .ask()?;
+        let deadline = Instant::now() + LIMIT;
+        if !converse(hand::forget(&connector, name, &author, deadline))? {
+            return Err(unknown(&fleet, name).into());
+        }
+        print(&format!(
+            "{name} is forgotten (recorded as done by {} on {})\n",
+            author.user, author.host
+        ));
+        Ok(())
+    }
+}
+
+fn known<'f>(fleet: &'f Fleet, name: &str) -> Result<&'f str, Failure> {
+    let nodes = fleet.nodes.iter().map(|node| node.fqdn.as_str());
+    let holders = fleet.claims.iter().map(|claim| claim.fqdn.as_str());
+    nodes
+        .chain(holders)
+        .find(|known| known.eq_ignore_ascii_case(name))
+        .ok_or_else(|| unknown(fleet, name))
+}
+
+fn unknown(fleet: &Fleet, name: &str) -> Failure {
+    let names = fleet.nodes.iter().map(|node| node.fqdn.as_str());
+    let failure = Failure::new(
+        &codes::NODE_UNKNOWN,
+        format!("the cluster's record has no node {name}"),
+    )
+    .next_command("sf-firstboot cluster status");
+    match did_you_mean(name, names) {
+        Some(near) => failure.remedy(format!("Did you mean {near}?")),
+        None => failure,
+    }
+}
+
+fn warnings(fleet: &Fleet, name: &str, now: f64) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(node) = fleet.nodes.iter().find(|node| node.fqdn == name) {
+        if now - node.last_boot < RECENT {
+            warnings.push(format!(
+                "{name} booted {} ago ({}) and may be alive; a third series may then be let in \
+                 beside what it runs",
+                clock::ago(node.last_boot, now),
+                clock::at(node.last_boot)
+            ));
+        } else if matches!(node.state, State::Ready | State::Started) {
+            warnings.push(format!(
+                "{name} was {} when it was last heard of ({}); make sure that it is off",
+                node.state.word(),
+                clock::at(node.last_boot)
+            ));
+        }
+    }
+    for claim in fleet.claims.iter().filter(|claim| claim.fqdn == name) {
+        warnings.push(format!(
+            "{name} holds the {} role; another node may take it then",
+            claim.role
+        ));
+    }
+    warnings
+}

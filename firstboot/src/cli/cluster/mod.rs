@@ -1,0 +1,98 @@
+//! `sf-firstboot cluster`: the fleet as its database shows it, and what an
+//! operator may do to the record. Needs the database and nothing else.
+
+mod forget;
+mod release_claim;
+mod status;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use fs_err as fs;
+use sf_contract::metadata::dsn::Dsn;
+use sf_contract::secret::Secret;
+
+use super::Outcome;
+use crate::codes;
+use crate::database::{self, Connector};
+use crate::engine::node;
+use crate::failure::Failure;
+use crate::paths::Paths;
+use crate::sources;
+
+/// For a command's whole conversation with the database.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// For one attempt at a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Shows the whole fleet, forgets a node, or hands a role over.
+///
+/// Runs anywhere from where the database can be reached. The database is that
+/// of this node's metadata, unless --metadata or --database-file names another.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Status(status::Command),
+    Forget(forget::Command),
+    ReleaseClaim(release_claim::Command),
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        match self.command {
+            Action::Status(command) => command.run(paths),
+            Action::Forget(command) => command.run(paths),
+            Action::ReleaseClaim(command) => command.run(paths),
+        }
+    }
+}
+
+/// Which database.
+#[derive(Debug, Args)]
+pub(super) struct Database {
+    /// Node metadata that says where the database is; any node's will do.
+    #[arg(long, value_name = "FILE")]
+    metadata: Vec<PathBuf>,
+    /// File that holds nothing but what `database.dsn` would be.
+    #[arg(long, value_name = "FILE", conflicts_with = "metadata")]
+    database_file: Option<PathBuf>,
+}
+
+impl Database {
+    fn connector(&self, paths: &Paths) -> Result<Connector, Failure> {
+        let (text, place) = match &self.database_file {
+            Some(file) => {
+                let text = fs::read_to_string(file).map_err(|error| {
+                    Failure::new(
+                        &codes::META_UNREADABLE,
+                        format!("{} cannot be read", file.display()),
+                    )
+                    .cause(&error)
+                })?;
+                (Secret::new(text), file.display().to_string())
+            }
+            None => sources::collect(&node::places(paths, &self.metadata)).dsn()?,
+        };
+        let dsn: Dsn = text.expose().parse().map_err(|error| {
+            Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
+                .source(place)
+                .cause(&error)
+        })?;
+        Ok(Connector::new(dsn).connect_timeout(CONNECT))
+    }
+}
+
+/// Runs one conversation with the database.
+fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = database::runtime()?;
+    let result = runtime.block_on(talk);
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,81 @@
+//! `sf-firstboot cluster release-claim ROLE`.
+
+use std::time::Instant;
+
+use clap::Args;
+
+use super::super::confirm::Question;
+use super::super::{Outcome, print};
+use super::{Database, LIMIT, converse};
+use crate::claim::CLAIMED;
+use crate::clock;
+use crate::codes;
+use crate::failure::Failure;
+use crate::fleet::{self, hand};
+use crate::paths::Paths;
+
+/// Frees a role that one node holds, so that another node may take it.
+///
+/// Stop the holder first: it keeps doing the role's work for as long as it runs.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    /// The role: network.
+    #[arg(value_name = "ROLE", value_parser = CLAIMED)]
+    role: String,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    database: Database,
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        let connector = self.database.connector(paths)?;
+        let fleet = converse(async {
+            let mut session = connector.connect().await?;
+            let fleet = fleet::read(&mut session).await;
+            session.close().await;
+            fleet
+        })?;
+        let Some(claim) = fleet.claims.iter().find(|claim| claim.role == self.role) else {
+            return Err(nobody(&self.role).into());
+        };
+        let author = hand::Author::here();
+        let booted = claim
+            .last_boot
+            .map(|at| format!(", last booted {}", clock::at(at)));
+        Question {
+            what: &format!(
+                "The {} role is taken from {} (held since {}{}), which must be off",
+                claim.role,
+                claim.fqdn,
+                clock::at(claim.claimed_at),
+                booted.unwrap_or_default()
+            ),
+            warnings: &[],
+            name: &claim.role,
+            yes: self.yes,
+            force: false,
+        }
+        .ask()?;
+        let deadline = Instant::now() + LIMIT;
+        let done = hand::release(&connector, &claim.role, &claim.fqdn, &author, deadline);
+        if !converse(done)? {
+            return Err(nobody(&self.role).into());
+        }
+        print(&format!(
+            "the {} role is free; {} held it (recorded as done by {} on {})\n",
+            claim.role, claim.fqdn, author.user, author.host
+        ));
+        Ok(())
+    }
+}
+
+fn nobody(role: &str) -> Failure {
+    Failure::new(
+        &codes::CLAIM_FREE,
+        format!("no node holds the {role} role, or it has changed hands just now"),
+    )
+    .next_command("sf-firstboot cluster status")
+}

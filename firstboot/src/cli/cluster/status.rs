@@ -1,0 +1,130 @@
+//! `sf-firstboot cluster status`.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::super::{Outcome, print, print_json};
+use super::{Database, converse};
+use crate::clock;
+use crate::database::{Connector, unix_seconds};
+use crate::failure::Failure;
+use crate::fleet::table::{self, Look};
+use crate::fleet::{self, Fleet};
+use crate::paths::Paths;
+
+/// Between two looks of `--watch`.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Lines of a screen that are not nodes.
+const BESIDES: usize = 14;
+
+/// Shows every node with its role, series, image, phase and last error; failed ones first.
+///
+/// Nodes leave in the database how their last boot went, from the gate on or where
+/// they stopped; a node that cannot reach the database, or has no valid metadata, is
+/// not seen here: its own console says why.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    #[command(flatten)]
+    database: Database,
+    /// Print one JSON object.
+    #[arg(long, conflicts_with = "watch")]
+    json: bool,
+    /// Look again every two seconds until Ctrl-C; where output is no terminal, print changed totals.
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        let connector = self.database.connector(paths)?;
+        if self.watch {
+            return watch(&connector);
+        }
+        let fleet = converse(look(&connector))?;
+        if self.json {
+            return print_json(&document(&fleet));
+        }
+        print(&table::render(
+            &fleet,
+            unix_seconds(),
+            Look {
+                colour: coloured(),
+                nodes: None,
+            },
+        ));
+        Ok(())
+    }
+}
+
+async fn look(connector: &Connector) -> Result<Fleet, Failure> {
+    let mut session = connector.connect().await?;
+    let fleet = fleet::read(&mut session).await;
+    session.close().await;
+    fleet
+}
+
+fn document(fleet: &Fleet) -> serde_json::Value {
+    let totals: serde_json::Map<_, _> = fleet::State::ALL
+        .iter()
+        .map(|state| {
+            (
+                state.word().to_ascii_lowercase(),
+                fleet.count(*state).into(),
+            )
+        })
+        .collect();
+    serde_json::json!({
+        "schema": 1,
+        "at": clock::now(),
+        "totals": totals,
+        "cluster": fleet,
+    })
+}
+
+fn coloured() -> bool {
+    std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// For ever: an outage of the database is shown and waited out.
+fn watch(connector: &Connector) -> Outcome {
+    let terminal = std::io::stdout().is_terminal();
+    let mut told = String::new();
+    loop {
+        let seen = converse(look(connector));
+        if terminal {
+            // Home, the text, and away with what is left of the screen before.
+            print(&format!("\x1b[H\x1b[2J{}", screen(&seen)));
+        } else {
+            let line = match &seen {
+                Ok(fleet) => table::totals(fleet),
+                Err(failure) => format!("the database cannot be asked: {failure}"),
+            };
+            if line != told {
+                print(&format!("{} {line}\n", clock::now()));
+                told = line;
+            }
+        }
+        std::thread::sleep(EVERY);
+    }
+}
+
+fn screen(seen: &Result<Fleet, Failure>) -> String {
+    let height =
+        rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
+    let look = Look {
+        colour: coloured(),
+        nodes: (height > 0).then(|| height.saturating_sub(BESIDES).max(3)),
+    };
+    let body = match seen {
+        Ok(fleet) => table::render(fleet, unix_seconds(), look),
+        Err(failure) => format!(
+            "the database cannot be asked; asking again\n\n{failure}\n{}\n",
+            failure.remedy_text()
+        ),
+    };
+    format!("{}   (Ctrl-C ends this)\n{body}", clock::now())
+}

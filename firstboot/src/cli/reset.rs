@@ -1,0 +1,101 @@
+//! `sf-firstboot reset`: this node forgets that it has ever booted.
+
+use clap::Args;
+use fs_err as fs;
+
+use super::confirm::Question;
+use super::{Outcome, need_root, print};
+use crate::codes;
+use crate::engine::lock;
+use crate::failure::Failure;
+use crate::image::{Given, Image};
+use crate::paths::Paths;
+use crate::state::unwritable;
+use crate::units;
+
+/// Makes this node's next boot a first boot: forgets markers, clearance, kept metadata, its cluster.
+///
+/// Removes what is in /var/lib/sf-firstboot and /run/sf-firstboot. Instances, disks and
+/// everything else under /srv stay, and so does the database: for that there is
+/// `cluster forget`. Refused while daemons run.
+#[derive(Debug, Args)]
+pub(super) struct Command {
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Command {
+    pub(super) fn run(self, paths: &Paths) -> Outcome {
+        need_root(paths)?;
+        let running = running(paths);
+        if !running.is_empty() {
+            return Err(Failure::new(
+                &codes::DAEMONS_RUN,
+                format!("daemons run on this node: {}", running.join(", ")),
+            )
+            .next_command("systemctl stop sf.target")
+            .into());
+        }
+        Question {
+            what: "This node forgets that it has booted: the next boot is a first boot",
+            warnings: &[],
+            name: "reset",
+            yes: self.yes,
+            force: false,
+        }
+        .ask()?;
+        let _alone = lock::take(paths)?;
+        // The clearance first: with it gone, nothing starts from half a reset.
+        let mut removed = 0;
+        for folder in [paths.runtime(""), paths.state("")] {
+            removed += empty(&folder).map_err(|error| unwritable(&error))?;
+        }
+        print(&format!(
+            "reset: {removed} files removed. The next boot, or `systemctl restart sf-firstboot`, \
+             is a first boot\n"
+        ));
+        Ok(())
+    }
+}
+
+/// Daemons of this image that are not down.
+fn running(paths: &Paths) -> Vec<String> {
+    let Ok(image) = Image::read(paths, &Given::default()) else {
+        return Vec::new();
+    };
+    image
+        .release
+        .daemons
+        .iter()
+        .map(|daemon| format!("{}.service", daemon.unit))
+        .filter(|unit| {
+            units::state(paths, unit)
+                .is_some_and(|state| !state.starts_with("inactive") && !state.starts_with("failed"))
+        })
+        .collect()
+}
+
+/// Removes everything in a folder but the lock that is held; how many files.
+fn empty(folder: &std::path::Path) -> std::io::Result<usize> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_name() == lock::FILE {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            removed += empty(&entry.path())?;
+            fs::remove_dir(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}

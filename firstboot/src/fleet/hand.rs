@@ -1,0 +1,232 @@
+//! What an operator does to the cluster's record by hand, with a record of who
+//! did it: `bootstrap_events`, to which rows are only ever added.
+
+use serde::Serialize;
+
+use crate::codes;
+use crate::database::{Arg, Connector, Link, Session, SqlError, Statement, unix_seconds};
+use crate::failure::Failure;
+
+/// A row of `bootstrap_events`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Event {
+    /// UNIX seconds, by the clock of the desk.
+    pub at: f64,
+    /// `forget`, `release-claim`.
+    pub action: String,
+    /// The node or the role.
+    pub subject: String,
+    /// What was there before.
+    pub detail: String,
+    /// Login name.
+    pub by_user: String,
+    /// Host where the command was given.
+    pub by_host: String,
+}
+
+/// Who gives the command.
+#[derive(Clone, Debug)]
+pub struct Author {
+    /// Login name; that before sudo, where there is one.
+    pub user: String,
+    /// This host.
+    pub host: String,
+}
+
+impl Author {
+    /// Whoever runs this process.
+    pub fn here() -> Self {
+        let user = ["SUDO_USER", "USER", "LOGNAME"]
+            .iter()
+            .filter_map(std::env::var_os)
+            .map(|name| name.to_string_lossy().into_owned())
+            .find(|name| !name.is_empty())
+            .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
+        let host = rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned();
+        Self { user, host }
+    }
+}
+
+/// Removes a node's row and what it holds. `false` when there is no such node.
+/// The series that it held is free for retirement with that.
+pub async fn forget(
+    connector: &Connector,
+    fqdn: &str,
+    author: &Author,
+    deadline: std::time::Instant,
+) -> Result<bool, Failure> {
+    let quiet = &mut |_: &str| {};
+    let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, quiet);
+    let id = event_id();
+    let result = link
+        .retry(async |session| {
+            if recorded(session, &id).await? {
+                return Ok(true);
+            }
+            let name = [Arg::from(fqdn)];
+            let rows = session
+                .rows(
+                    "reading the node's row",
+                    "SELECT role, series, image_version, phase, outcome, CAST(last_boot AS CHAR) \
+                     FROM bootstrap_nodes WHERE fqdn = ?",
+                    &name,
+                )
+                .await?;
+            let claims = session
+                .rows(
+                    "reading what the node holds",
+                    "SELECT role FROM bootstrap_claims WHERE fqdn = ?",
+                    &name,
+                )
+                .await?;
+            if rows.is_empty() && claims.is_empty() {
+                return Ok(false);
+            }
+            let mut detail = rows.first().map_or_else(String::new, |row| {
+                format!(
+                    "role {}, series {}, image {}, phase {}, outcome {}, last boot {}",
+                    row.string(0),
+                    row.text(1).unwrap_or("none"),
+                    row.string(2),
+                    row.string(3),
+                    row.text(4).unwrap_or("none"),
+                    row.string(5)
+                )
+            });
+            for claim in &claims {
+                detail.push_str("; claim ");
+                detail.push_str(&claim.string(0));
+            }
+            session.begin().await?;
+            for sql in [
+                "DELETE FROM bootstrap_nodes WHERE fqdn = ?",
+                "DELETE FROM bootstrap_claims WHERE fqdn = ?",
+            ] {
+                session
+                    .execute(&Statement {
+                        doing: "forgetting the node",
+                        sql,
+                        args: name.to_vec(),
+                    })
+                    .await?;
+            }
+            add(session, &id, ("forget", fqdn, &detail), author).await?;
+            session.commit().await?;
+            Ok(true)
+        })
+        .await;
+    if let Some(session) = link.into_session() {
+        session.close().await;
+    }
+    result
+}
+
+/// Frees a role if `holder` still has it; `false` when it has not.
+pub async fn release(
+    connector: &Connector,
+    role: &str,
+    holder: &str,
+    author: &Author,
+    deadline: std::time::Instant,
+) -> Result<bool, Failure> {
+    let quiet = &mut |_: &str| {};
+    let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, quiet);
+    let id = event_id();
+    let result = link
+        .retry(async |session| {
+            if recorded(session, &id).await? {
+                return Ok(true);
+            }
+            session.begin().await?;
+            let matched = session
+                .execute(&Statement {
+                    doing: "releasing the claim",
+                    sql: "DELETE FROM bootstrap_claims WHERE role = ? AND fqdn = ?",
+                    args: vec![role.into(), holder.into()],
+                })
+                .await?;
+            if matched == 0 {
+                session.roll_back().await;
+                return Ok(false);
+            }
+            let detail = format!("held by {holder}");
+            add(session, &id, ("release-claim", role, &detail), author).await?;
+            session.commit().await?;
+            Ok(true)
+        })
+        .await;
+    if let Some(session) = link.into_session() {
+        session.close().await;
+    }
+    result
+}
+
+/// One id for all attempts at one command: an attempt after a lost answer to
+/// COMMIT finds out by it that the work is done.
+fn event_id() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
+}
+
+async fn recorded(session: &mut Session, id: &str) -> Result<bool, SqlError> {
+    let rows = session
+        .rows(
+            "looking for the command's record",
+            "SELECT id FROM bootstrap_events WHERE id = ?",
+            &[id.into()],
+        )
+        .await?;
+    Ok(!rows.is_empty())
+}
+
+async fn add(
+    session: &mut Session,
+    id: &str,
+    (action, subject, detail): (&str, &str, &str),
+    author: &Author,
+) -> Result<(), SqlError> {
+    let cut = |text: &str, limit: usize| text.chars().take(limit).collect::<String>();
+    session
+        .execute(&Statement {
+            doing: "recording who did it",
+            sql: "INSERT INTO bootstrap_events (id, at, action, subject, detail, by_user, \
+                  by_host, agent_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            args: vec![
+                id.into(),
+                Arg::Real(unix_seconds()),
+                action.into(),
+                cut(subject, 255).into(),
+                cut(detail, 2000).into(),
+                cut(&author.user, 255).into(),
+                cut(&author.host, 255).into(),
+                env!("CARGO_PKG_VERSION").into(),
+            ],
+        })
+        .await
+        .map(drop)
+}
+
+/// The latest twenty, latest first.
+pub(super) async fn latest(session: &mut Session) -> Result<Vec<Event>, SqlError> {
+    let rows = session
+        .rows(
+            "reading what was done by hand",
+            "SELECT CAST(at AS CHAR), action, subject, detail, by_user, by_host \
+             FROM bootstrap_events ORDER BY at DESC LIMIT 20",
+            &[],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Event {
+            at: super::number(row.text(0)),
+            action: row.string(1),
+            subject: row.string(2),
+            detail: row.string(3),
+            by_user: row.string(4),
+            by_host: row.string(5),
+        })
+        .collect())
+}

@@ -1,0 +1,382 @@
+//! The fleet as text, for a person: totals first, nodes that need somebody
+//! first, a hundred columns wide at most.
+
+use std::fmt::Write as _;
+
+use super::{Fleet, Member, State};
+use crate::clock;
+
+/// The widest that a line gets.
+pub const WIDTH: usize = 100;
+
+/// Between two columns.
+const GAP: usize = 2;
+
+/// A name is cut to no less than this.
+const SHORTEST_NAME: usize = 12;
+
+/// How it is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Look {
+    /// With colours.
+    pub colour: bool,
+    /// How many nodes are listed at most; `None` is all.
+    pub nodes: Option<usize>,
+}
+
+/// `1000 nodes: 997 ready, 2 waiting, 1 FAILED`.
+pub fn totals(fleet: &Fleet) -> String {
+    if fleet.nodes.is_empty() {
+        return if fleet.bootstrapped {
+            "no nodes: the cluster has been bootstrapped, and no node has joined it".into()
+        } else {
+            "no nodes: the cluster has not been bootstrapped".into()
+        };
+    }
+    let counts: Vec<String> = State::ALL
+        .iter()
+        .rev()
+        .map(|state| (fleet.count(*state), state.word()))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    let noun = if fleet.nodes.len() == 1 {
+        "node"
+    } else {
+        "nodes"
+    };
+    format!("{} {noun}: {}", fleet.nodes.len(), counts.join(", "))
+}
+
+/// Everything, as lines; `now` in UNIX seconds.
+pub fn render(fleet: &Fleet, now: f64, look: Look) -> String {
+    let mut text = totals(fleet);
+    text.push_str("\n\n");
+    let shown = look.nodes.unwrap_or(usize::MAX).min(fleet.nodes.len());
+    let domain = common_domain(&fleet.nodes);
+    let members = &fleet.nodes[..shown];
+    if !members.is_empty() {
+        text.push_str(&nodes(members, &domain, now, look.colour));
+        if shown < fleet.nodes.len() {
+            let _infallible = writeln!(text, "and {} more", fleet.nodes.len() - shown);
+        }
+        if !domain.is_empty() {
+            let _infallible = writeln!(text, "(names without {domain})");
+        }
+        text.push('\n');
+    }
+    for (label, value) in facts(fleet) {
+        for (index, line) in wrapped(&value, WIDTH - 11).iter().enumerate() {
+            let label = if index == 0 { label } else { "" };
+            let _infallible = writeln!(text, "{label:<10} {line}");
+        }
+    }
+    text
+}
+
+fn nodes(members: &[Member], domain: &str, now: f64, colour: bool) -> String {
+    const HEAD: [&str; 8] = [
+        "STATE", "NODE", "ROLE", "SERIES", "IMAGE", "PHASE", "BOOTED", "ERROR",
+    ];
+    const NAME: usize = 1;
+    let mut rows: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
+    rows.extend(members.iter().map(|node| {
+        [
+            node.state.word().to_owned(),
+            node.fqdn
+                .strip_suffix(domain)
+                .unwrap_or(&node.fqdn)
+                .to_owned(),
+            node.role.clone(),
+            node.series.clone().unwrap_or_else(|| "-".into()),
+            node.image_version.clone(),
+            node.phase.clone(),
+            clock::ago(node.last_boot, now),
+            node.last_error.clone().unwrap_or_default(),
+        ]
+    }));
+    let mut widths: Vec<usize> = (0..HEAD.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
+        .map(Option::unwrap_or_default)
+        .collect();
+    let total = widths.iter().sum::<usize>() + GAP * (HEAD.len() - 1);
+    let surplus = total.saturating_sub(WIDTH);
+    widths[NAME] = widths[NAME]
+        .saturating_sub(surplus)
+        .max(SHORTEST_NAME.min(widths[NAME]));
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let _infallible = write!(line, "{:<1$}", cut(cell, *width), width + GAP);
+        }
+        let line = cut(line.trim_end(), WIDTH);
+        let paint = index
+            .checked_sub(1)
+            .and_then(|index| members.get(index))
+            .filter(|_| colour)
+            .and_then(|node| match node.state {
+                State::Failed | State::Refused => Some("31"),
+                State::Waiting | State::Booting => Some("33"),
+                State::Started | State::Ready => None,
+            });
+        let _infallible = match paint {
+            Some(paint) => writeln!(text, "\x1b[{paint}m{line}\x1b[0m"),
+            None => writeln!(text, "{line}"),
+        };
+    }
+    text
+}
+
+/// What there is besides the nodes.
+fn facts(fleet: &Fleet) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    for slot in &fleet.series {
+        let noun = if slot.nodes == 1 { "node" } else { "nodes" };
+        facts.push((
+            "series",
+            format!(
+                "{}, {} {noun}, in slot {} since {} (release {}, by {})",
+                slot.series,
+                slot.nodes,
+                slot.slot,
+                clock::at(slot.introduced_at),
+                slot.release,
+                slot.introduced_by
+            ),
+        ));
+    }
+    if fleet.series.len() == 1 {
+        facts.push(("", "the other slot is free".into()));
+    }
+    for claim in &fleet.claims {
+        facts.push((
+            "role",
+            format!(
+                "{} is held by {} since {}",
+                claim.role,
+                claim.fqdn,
+                clock::at(claim.claimed_at)
+            ),
+        ));
+    }
+    let done = fleet.operations.len();
+    let last = fleet
+        .operations
+        .iter()
+        .max_by(|one, other| one.completed_at.total_cmp(&other.completed_at));
+    facts.push((
+        "bootstrap",
+        match last {
+            Some(last) => format!(
+                "{}: {done} operations, the last by {}, {}",
+                if fleet.bootstrapped {
+                    "done"
+                } else {
+                    "NOT COMPLETE"
+                },
+                last.completed_by,
+                clock::at(last.completed_at)
+            ),
+            None => "nothing has been done yet".into(),
+        },
+    ));
+    for event in fleet.events.iter().take(3) {
+        facts.push((
+            "by hand",
+            format!(
+                "{} {} by {} on {}, {}",
+                event.action,
+                event.subject,
+                event.by_user,
+                event.by_host,
+                clock::at(event.at)
+            ),
+        ));
+    }
+    facts.push(("database", fleet.server.clone()));
+    facts
+}
+
+/// The domain that all names end in, with its dot; empty for fewer than two nodes.
+fn common_domain(nodes: &[Member]) -> String {
+    let domain = |name: &str| name.find('.').map(|dot| name[dot..].to_owned());
+    let first = nodes.first().and_then(|node| domain(&node.fqdn));
+    match first {
+        Some(first)
+            if nodes.len() > 1
+                && nodes
+                    .iter()
+                    .all(|node| domain(&node.fqdn).as_ref() == Some(&first)) =>
+        {
+            first
+        }
+        _ => String::new(),
+    }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(2)).collect();
+    format!("{kept}..")
+}
+
+/// Lines of at most `width`, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.len() - 1;
+        if !lines[last].is_empty() && lines[last].chars().count() + 1 + word.chars().count() > width
+        {
+            lines.push(word.to_owned());
+        } else {
+            if !lines[last].is_empty() {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{SeriesSlot, hand::Event};
+    use super::*;
+    use crate::claim::Claim;
+    use crate::database::OperationRecord;
+    use proptest::prelude::*;
+
+    const NOW: f64 = 1_763_902_698.0;
+
+    fn member(state: State, fqdn: &str, error: Option<&str>) -> Member {
+        Member {
+            state,
+            fqdn: fqdn.into(),
+            role: "hypervisor".into(),
+            series: (error != Some("SF-GATE-VERSION")).then(|| "0.8".into()),
+            release: "0.8.1".into(),
+            image_version: "0.8.1-1".into(),
+            phase: if error.is_some() {
+                "preflight"
+            } else {
+                "ready"
+            }
+            .into(),
+            last_boot: NOW - 130.0,
+            last_error: error.map(str::to_owned),
+        }
+    }
+
+    fn fleet(nodes: Vec<Member>) -> Fleet {
+        Fleet {
+            server: "db1:3306".into(),
+            bootstrapped: true,
+            series: vec![SeriesSlot {
+                slot: 0,
+                series: "0.8".into(),
+                predecessor: Some("0.7".into()),
+                release: "0.8.1".into(),
+                introduced_at: NOW - 9000.0,
+                introduced_by: "db1.example.com".into(),
+                nodes: nodes.len(),
+            }],
+            claims: vec![Claim {
+                role: "network".into(),
+                fqdn: "net1.example.com".into(),
+                instance_id: "x".into(),
+                claimed_at: NOW - 600.0,
+                last_boot: None,
+            }],
+            nodes,
+            operations: vec![OperationRecord {
+                name: "auth-secret-seed".into(),
+                outcome: "created".into(),
+                fingerprint: "withheld".into(),
+                completed_at: NOW - 9000.0,
+                completed_by: "db1.example.com".into(),
+                agent_version: "0.1.0".into(),
+                image_version: "0.8.1-1".into(),
+            }],
+            events: vec![Event {
+                at: NOW - 60.0,
+                action: "forget".into(),
+                subject: "hv9.example.com".into(),
+                detail: String::new(),
+                by_user: "alice".into(),
+                by_host: "desk".into(),
+            }],
+        }
+    }
+
+    #[test]
+    fn a_first_boot_from_one_desk() {
+        let mut net = member(State::Ready, "net1.example.com", None);
+        net.role = "network".into();
+        let fleet = fleet(vec![
+            member(State::Failed, "hv17.example.com", Some("SF-PKI-EXPIRED")),
+            member(State::Refused, "hv3.example.com", Some("SF-GATE-VERSION")),
+            member(
+                State::Waiting,
+                "hv4.example.com",
+                Some("SF-DAEMON-NOT-READY"),
+            ),
+            member(State::Ready, "hv1.example.com", None),
+            net,
+        ]);
+        insta::assert_snapshot!(render(&fleet, NOW, Look::default()), @r"
+        5 nodes: 2 ready, 1 waiting, 1 REFUSED, 1 FAILED
+
+        STATE    NODE  ROLE        SERIES  IMAGE    PHASE      BOOTED  ERROR
+        FAILED   hv17  hypervisor  0.8     0.8.1-1  preflight  2m      SF-PKI-EXPIRED
+        REFUSED  hv3   hypervisor  -       0.8.1-1  preflight  2m      SF-GATE-VERSION
+        waiting  hv4   hypervisor  0.8     0.8.1-1  preflight  2m      SF-DAEMON-NOT-READY
+        ready    hv1   hypervisor  0.8     0.8.1-1  ready      2m
+        ready    net1  network     0.8     0.8.1-1  ready      2m
+        (names without .example.com)
+
+        series     0.8, 5 nodes, in slot 0 since 2025-11-23 10:28:18 UTC (release 0.8.1, by db1.example.com)
+                   the other slot is free
+        role       network is held by net1.example.com since 2025-11-23 12:48:18 UTC
+        bootstrap  done: 1 operations, the last by db1.example.com, 2025-11-23 10:28:18 UTC
+        by hand    forget hv9.example.com by alice on desk, 2025-11-23 12:57:18 UTC
+        database   db1:3306
+        ");
+        let short = render(
+            &fleet,
+            NOW,
+            Look {
+                colour: true,
+                nodes: Some(1),
+            },
+        );
+        assert!(short.contains("and 4 more"), "{short}");
+        assert!(short.contains("\x1b[31mFAILED"), "{short}");
+    }
+
+    #[test]
+    fn an_empty_database_is_said_in_words() {
+        let text = render(&Fleet::default(), NOW, Look::default());
+        assert!(text.starts_with("no nodes: the cluster has not been bootstrapped\n"));
+    }
+
+    proptest! {
+        /// Whatever nodes are called and whatever happened to them.
+        #[test]
+        fn no_line_is_wider_than_promised(
+            names in prop::collection::vec("[a-z0-9-]{1,63}(\\.[a-z]{1,60}){0,3}", 1..6),
+            error in prop::sample::select(crate::codes::ALL.iter().map(|code| code.id).collect::<Vec<_>>()),
+        ) {
+            let nodes = names.iter().map(|name| member(State::Failed, name, Some(error))).collect();
+            let text = render(&fleet(nodes), NOW, Look::default());
+            for line in text.lines() {
+                prop_assert!(line.chars().count() <= WIDTH, "{line}");
+                prop_assert!(line.is_ascii());
+            }
+            // The reason is never what is cut.
+            prop_assert!(text.contains(error), "{text}");
+        }
+    }
+}

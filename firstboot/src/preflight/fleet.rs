@@ -1,0 +1,156 @@
+//! Checks of this node's place among the others: its role's claim, its name,
+//! the cluster that it belongs to. They read.
+
+use super::{Context, Found};
+use crate::claim::{self, Step};
+use crate::codes;
+use crate::database;
+use crate::engine;
+use crate::failure::Failure;
+use crate::gate;
+use crate::state;
+
+/// What the database says about versions, nodes and claims; read once for all
+/// checks. `None` when the database cannot be reached.
+pub(super) async fn facts<'f>(
+    context: &'f mut Context<'_>,
+) -> Result<Option<&'f gate::Facts>, Failure> {
+    if context.facts.is_none()
+        && let Some(session) = &mut context.session
+    {
+        context.facts = Some(gate::facts(session).await?);
+    }
+    Ok(context.facts.as_ref())
+}
+
+/// May this machine have its name and its role?
+pub(super) async fn role_claim(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let mut node = context.node.gate_node(context.paths);
+    let on_node = context.on_node;
+    let Some(facts) = facts(context).await? else {
+        return Ok(Found::skipped("the database cannot be reached"));
+    };
+    if !on_node {
+        // A desk stands for the machine that has the name now.
+        let holder = facts.claims.iter().find(|claim| claim.fqdn == node.fqdn);
+        let row = facts.node(&node.fqdn).map(|row| &row.instance_id);
+        if let Some(known) = row.or(holder.map(|claim| &claim.instance_id)) {
+            node.instance_id.clone_from(known);
+        }
+    }
+    Ok(match claim::judge(&node, facts) {
+        Ok(Step::Nothing) => Found::passed(),
+        Ok(Step::Take { role }) => {
+            Found::noted(format!("nobody holds the {role} role; this node takes it"))
+        }
+        Ok(Step::Keep {
+            role,
+            resumed: false,
+            ..
+        }) => Found::noted(format!("this node holds the {role} role")),
+        Ok(Step::Keep { role, .. }) => Found::noted(format!(
+            "this machine holds the {role} role, and keeps it with its new disk"
+        )),
+        Ok(Step::Leave { roles }) => Found::noted(format!(
+            "this node gives up what it held: {}",
+            roles.join(", ")
+        )),
+        Err(failure) => Found::Failed {
+            findings: vec![*failure],
+        },
+    })
+}
+
+/// Does the metadata name the node that holds the network role?
+pub(super) async fn network_node(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let node = context.node;
+    let cluster = &node.metadata().cluster;
+    let Some(named) = &cluster.network_node else {
+        return Ok(Found::skipped("cluster.network_node is not set"));
+    };
+    let Some(facts) = facts(context).await? else {
+        return Ok(Found::skipped("the database cannot be reached"));
+    };
+    let Some(claim) = facts
+        .claims
+        .iter()
+        .find(|claim| claim.role == claim::NETWORK)
+    else {
+        return Ok(Found::skipped("no node holds the network role yet"));
+    };
+    let own = &node.metadata().node;
+    let address = if claim.fqdn == own.name {
+        own.mesh.address
+    } else {
+        cluster.hosts.get(&claim.fqdn).copied()
+    };
+    let fits = named.written.eq_ignore_ascii_case(&claim.fqdn)
+        // An address may be right without our knowing whose it is.
+        || address.map_or(named.written == named.address.to_string(), |address| address == named.address);
+    if fits {
+        return Ok(Found::passed());
+    }
+    let failure = Failure::new(
+        &codes::NETWORK_NODE,
+        format!(
+            "cluster.network_node is {}, but {} holds the network role",
+            named.written, claim.fqdn
+        ),
+    )
+    .value(&named.written)
+    .source("metadata field cluster.network_node")
+    .next_command("sf-firstboot explain cluster.network_node");
+    Ok(Found::Failed {
+        findings: vec![failure],
+    })
+}
+
+/// Is the cluster that this node belongs to still in the database, so that a
+/// bootstrap would not make a second one?
+pub(super) async fn membership(context: &mut Context<'_>) -> Result<Found, Failure> {
+    if !context.on_node {
+        return Ok(Found::skipped("this is not the node itself"));
+    }
+    let Some(kept) = state::membership(context.paths) else {
+        return Ok(Found::noted(
+            "this node has not belonged to a cluster before",
+        ));
+    };
+    let bootstraps = engine::bootstraps(context.node);
+    let name = identity_of(&kept);
+    let Some(session) = &mut context.session else {
+        return Ok(Found::skipped("the database cannot be reached"));
+    };
+    let (server, database) = (session.server().to_owned(), session.database().to_owned());
+    let cluster = database::read_cluster(session).await?;
+    match state::Membership::of(&cluster.operations) {
+        Some(found) if found == kept => Ok(Found::noted(format!("still {name}"))),
+        Some(found) => Ok(Found::noted(format!(
+            "this node belonged to {name}; the database holds {}",
+            identity_of(&found)
+        ))),
+        None if !bootstraps => Ok(Found::noted(format!(
+            "{name} is not in the database; this node waits for it"
+        ))),
+        None => Ok(Found::Failed {
+            findings: vec![
+                Failure::new(
+                    &codes::CLUSTER_LOST,
+                    format!(
+                        "this node belongs to {name}, and the database {database} on {server} \
+                         holds no cluster"
+                    ),
+                )
+                .source(context.paths.shown(&context.paths.state(state::MEMBERSHIP))),
+            ],
+        }),
+    }
+}
+
+fn identity_of(membership: &state::Membership) -> String {
+    format!(
+        "the cluster that {} bootstrapped at {}",
+        membership.bootstrapped_by,
+        crate::clock::at(membership.bootstrapped_at)
+    )
+}

@@ -1,0 +1,307 @@
+//! `sf-firstboot cluster` and what nodes leave for it.
+
+use super::node::{Node, Ran};
+use super::server::{PASSWORD, Server};
+
+/// At a desk that has nothing but the DSN in a file.
+fn desk(server: &Server, arguments: &[&str]) -> Ran {
+    let empty = tempfile::tempdir().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let dsn = format!(
+        "mysql://sf:{PASSWORD}@127.0.0.1:{}/shakenfist\n",
+        server.port
+    );
+    std::fs::write(file.path(), dsn).unwrap();
+    let node = Node::new("hypervisor");
+    let mut all = vec!["cluster"];
+    all.extend(arguments);
+    all.extend(["--database-file", file.path().to_str().unwrap()]);
+    let ran = Node::end(node.start_at(empty.path(), &all));
+    assert!(!ran.stdout.contains(PASSWORD) && !ran.stderr.contains(PASSWORD));
+    ran
+}
+
+fn status(server: &Server) -> serde_json::Value {
+    let ran = desk(server, &["status", "--json"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    serde_json::from_str(&ran.stdout).unwrap()
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
+fn a_fleet_is_watched_and_mended_from_one_desk() {
+    let mut server = Server::started();
+    let ran = desk(&server, &["status"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout
+            .starts_with("no nodes: the cluster has not been bootstrapped")
+    );
+
+    let (tier, net1, net2) = (
+        Node::new("database-tier"),
+        Node::new("network"),
+        Node::new("network"),
+    );
+    for (node, name) in [(&tier, "db1"), (&net1, "net1"), (&net2, "net2")] {
+        node.metadata(server.port, "");
+        node.edit("node5", name);
+    }
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert_eq!(net1.agent(&["run"]).code, 0);
+    // The other network node is told on its console, and the desk sees it.
+    let ran = net2.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    let console = net2.console().replace("\n         ", " ");
+    for part in [
+        "SF-CLAIM-HELD",
+        "net1.example.com holds it since",
+        "release-claim network",
+    ] {
+        assert!(console.contains(part), "{part} not in\n{console}");
+    }
+    assert!(!net2.read("systemctl.log").contains("start"));
+    let check = net2.agent(&["check"]);
+    assert_eq!(check.code, 77, "{}", check.stdout);
+    assert!(
+        check.stdout.contains("FAIL  role-claim"),
+        "{}",
+        check.stdout
+    );
+    // Daemons of net1 do not answer: nobody listens on the port of its probe.
+    assert_eq!(net1.agent(&["ready"]).code, 75);
+    let seen = status(&server);
+    assert_eq!(
+        seen["totals"],
+        serde_json::json!({"failed": 0, "refused": 1, "waiting": 1, "booting": 0, "started": 1, "ready": 0})
+    );
+    let nodes = seen["cluster"]["nodes"].as_array().unwrap();
+    let told: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            [
+                &node["fqdn"],
+                &node["state"],
+                &node["phase"],
+                &node["last_error"],
+            ]
+        })
+        .collect();
+    assert_eq!(
+        serde_json::json!(told),
+        serde_json::json!([
+            ["net2.example.com", "refused", "preflight", "SF-CLAIM-HELD"],
+            [
+                "net1.example.com",
+                "waiting",
+                "ready",
+                "SF-DAEMON-NOT-READY"
+            ],
+            ["db1.example.com", "started", "start", null],
+        ])
+    );
+    assert!(nodes[0]["series"].is_null(), "it has never passed the gate");
+    assert_eq!(seen["cluster"]["claims"][0]["fqdn"], "net1.example.com");
+    assert_eq!(seen["cluster"]["series"][0]["nodes"], 2);
+    let table = desk(&server, &["status"]).stdout;
+    assert!(
+        table.starts_with("3 nodes: 1 started, 1 waiting, 1 REFUSED\n"),
+        "{table}"
+    );
+    assert!(
+        table
+            .lines()
+            .all(|line| line.len() <= 100 && line.is_ascii())
+    );
+
+    // Nothing is done unasked, and nothing to nodes that are not there.
+    let dump = server.dump();
+    for (arguments, code, part) in [
+        (&["forget", "net1.example.com"][..], 64, "SF-UNCONFIRMED"),
+        (
+            &["forget", "net1.example.com", "--yes"],
+            64,
+            "--yes --force",
+        ),
+        (
+            &["forget", "net9.example.com", "--yes"],
+            64,
+            "Did you mean net",
+        ),
+        (&["release-claim", "network"], 64, "SF-UNCONFIRMED"),
+        (&["release-claim", "storage", "--yes"], 64, "network"),
+    ] {
+        let ran = desk(&server, arguments);
+        assert_eq!(ran.code, code, "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(part), "{arguments:?}: {}", ran.stderr);
+    }
+    assert_eq!(server.dump(), dump);
+
+    // The role is handed over.
+    let ran = desk(&server, &["release-claim", "network", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stdout.contains("net1.example.com held it"),
+        "{}",
+        ran.stdout
+    );
+    assert_eq!(net2.agent(&["run"]).code, 0);
+    // The old holder's daemons do not start again beside the new one.
+    let ran = net1.agent(&["gate", "sf-api"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("net2.example.com holds it"),
+        "{}",
+        ran.stderr
+    );
+    let ran = desk(&server, &["release-claim", "network", "--yes"]);
+    assert_eq!(ran.code, 0);
+    assert_eq!(
+        desk(&server, &["release-claim", "network", "--yes"]).code,
+        64
+    );
+
+    // Other hardware under a name that is taken, until the old one is forgotten.
+    let spare = Node::new("network");
+    spare.metadata(server.port, "");
+    spare.edit("node5", "net2");
+    std::fs::write(spare.root().join("etc/machine-id"), "spare\n").unwrap();
+    let ran = spare.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(
+        spare.console().contains("SF-NODE-CLONE"),
+        "another machine under the name"
+    );
+    let ran = desk(&server, &["forget", "NET2.example.com", "--yes", "--force"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("warning: net2.example.com booted"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(spare.agent(&["run"]).code, 0);
+    let table = desk(&server, &["status"]).stdout;
+    assert!(
+        table.contains("by hand    forget net2.example.com by "),
+        "{table}"
+    );
+
+    // An outage is said, and ends the command but for --watch.
+    server.stop();
+    let ran = desk(&server, &["status"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(ran.stderr.contains("SF-DB-REFUSED"), "{}", ran.stderr);
+}
+
+#[test]
+fn watching_survives_an_outage_and_prints_what_changes() {
+    let mut server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let (mut child, streams) = node.start(&["cluster", "status", "--watch"]);
+    let said = |part: &str| {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let text = std::fs::read_to_string(streams.join("stdout")).unwrap();
+            if text.lines().last().is_some_and(|line| line.contains(part)) {
+                return text;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{part} not in\n{text}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    said("the cluster has not been bootstrapped");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    said("1 node: 1 started");
+    server.stop();
+    said("SF-DB-REFUSED");
+    server.start();
+    let text = said("1 node: 1 started");
+    assert_eq!(text.lines().count(), 4, "only changes are printed:\n{text}");
+    assert!(!text.contains('\x1b'), "no terminal, no control characters");
+    child.terminate(std::time::Duration::from_secs(5)).unwrap();
+}
+
+/// The tables are gone, as after a wrong restore: the node that could make a
+/// second cluster does not, and one that is forgotten may.
+#[test]
+fn a_lost_database_is_not_bootstrapped_again_by_its_members() {
+    let server = Server::started();
+    let (tier, hypervisor) = (Node::new("database-tier"), Node::new("hypervisor"));
+    tier.metadata(server.port, "");
+    hypervisor.metadata(server.port, "");
+    hypervisor.edit("node5", "hv1");
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert_eq!(hypervisor.agent(&["run"]).code, 0);
+    server.sql("DROP DATABASE shakenfist; CREATE DATABASE shakenfist CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;");
+    tier.console();
+    let ran = tier.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    let console = tier.console().replace("\n         ", " ");
+    assert!(
+        console.contains("SF-CLUSTER-LOST")
+            && console.contains("node5.example.com bootstrapped at"),
+        "{console}"
+    );
+    assert_eq!(server.dump(), "");
+    // Running daemons go on, and may restart: nothing is known to be wrong.
+    assert_eq!(hypervisor.agent(&["gate", "sf-api"]).code, 0);
+    // On purpose.
+    let ran = tier.agent(&["reset", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    // The hypervisor follows, and its daemons' restart puts it on record again.
+    assert_eq!(hypervisor.agent(&["gate", "sf-api"]).code, 0);
+    assert_eq!(
+        server.sql(
+            "SELECT fqdn, series, phase, outcome FROM shakenfist.bootstrap_nodes ORDER BY fqdn"
+        ),
+        "hv1.example.com\t0.8\tstart\tstarted\nnode5.example.com\t0.8\tstart\tstarted"
+    );
+}
+
+#[test]
+fn a_reset_makes_the_next_boot_a_first_boot_and_touches_nothing_else() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    node.events();
+    std::fs::write(node.root().join("srv/instance"), "disk").unwrap();
+    std::fs::create_dir_all(node.root().join("var/lib/sf-firstboot/fetched")).unwrap();
+    std::fs::write(node.root().join("var/lib/sf-firstboot/fetched/x"), "").unwrap();
+    let (dump, config) = (server.dump(), node.read("etc/sf/config"));
+    // Not unasked, and not under running daemons.
+    let ran = node.agent(&["reset"]);
+    assert_eq!(ran.code, 64, "{}", ran.stderr);
+    let systemctl = "echo \"$*\" >>\"$ROOT/systemctl.log\"";
+    node.program(
+        "usr/bin/systemctl",
+        &format!("{systemctl}\nprintf 'ActiveState=active\\nSubState=running\\nNRestarts=0\\n'"),
+    );
+    let ran = node.agent(&["reset", "--yes"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("sf-api.service") && ran.stderr.contains("systemctl stop sf.target")
+    );
+    node.program("usr/bin/systemctl", systemctl);
+    assert!(node.root().join("var/lib/sf-firstboot/done.json").exists());
+
+    let ran = node.agent(&["reset", "--yes"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let left: Vec<_> = std::fs::read_dir(node.root().join("var/lib/sf-firstboot"))
+        .unwrap()
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(!node.root().join("run/sf-firstboot/clearance.json").exists());
+    assert_eq!(node.agent(&["gate", "sf-api"]).code, 75, "no clearance");
+    assert_eq!(node.agent(&["status"]).code, 69);
+    assert_eq!((server.dump(), node.read("etc/sf/config")), (dump, config));
+    assert_eq!(node.read("srv/instance"), "disk");
+    assert_eq!(node.agent(&["reset", "--yes"]).code, 0, "twice");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    assert!(super::node::phases(&node.events()).contains(&"preflight"));
+}

@@ -1,0 +1,336 @@
+//! The network role's claim and machines under one name, against a real server.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::sync::Barrier;
+
+use sf_contract::failure::Kind;
+use sf_contract::role::Role;
+use sf_firstboot::database::Connector;
+use sf_firstboot::failure::Failure;
+use sf_firstboot::fleet::{self, State, hand, trace};
+use sf_firstboot::gate::{self, Clearance, Node, Progress};
+use support::metadata::{bootstrapped, dump, image, within};
+use support::{Admin, block_on, shared};
+
+fn machine(fqdn: &str, role: Role, machine: &str) -> Node {
+    Node {
+        fqdn: fqdn.into(),
+        role,
+        instance_id: machine.into(),
+    }
+}
+
+fn pass(connector: &Connector, minor: u64, node: &Node) -> Result<Clearance, Failure> {
+    block_on(gate::pass(
+        connector,
+        &image(minor),
+        node,
+        "boot-1",
+        within(20),
+        &mut |_| {},
+    ))
+}
+
+fn claims(admin: &mut Admin, name: &str) -> Vec<String> {
+    admin
+        .rows(&format!(
+            "SELECT role, fqdn, instance_id FROM `{name}`.bootstrap_claims"
+        ))
+        .iter()
+        .map(|row| row.join(" "))
+        .collect()
+}
+
+fn author() -> hand::Author {
+    hand::Author {
+        user: "alice".into(),
+        host: "desk".into(),
+    }
+}
+
+fn forget(connector: &Connector, fqdn: &str) -> bool {
+    block_on(hand::forget(connector, fqdn, &author(), within(10))).unwrap()
+}
+
+#[test]
+fn of_many_network_nodes_at_once_exactly_one_holds_the_role() {
+    let server = shared();
+    for round in 0..5 {
+        let name = format!("claim{round}");
+        let connector = bootstrapped(&server.database(&name));
+        let barrier = Barrier::new(8);
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|index| {
+                    let (connector, barrier) = (&connector, &barrier);
+                    scope.spawn(move || {
+                        let role = if index % 2 == 0 {
+                            Role::Network
+                        } else {
+                            Role::SingleNode
+                        };
+                        let node = machine(&format!("net{index}"), role, &format!("m{index}"));
+                        barrier.wait();
+                        // Every other round the claim comes with a new series.
+                        pass(connector, 7 + round % 2, &node)
+                            .map(|cleared| cleared.record().fqdn.clone())
+                    })
+                })
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let mut admin = server.admin();
+        let held = claims(&mut admin, &name);
+        assert_eq!(held.len(), 1, "{held:?}");
+        let winners: Vec<_> = results.iter().flatten().collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        assert!(held[0].starts_with(&format!("network {} ", winners[0])));
+        for failure in results.iter().filter_map(|result| result.as_ref().err()) {
+            assert_eq!(failure.code.id, "SF-CLAIM-HELD", "{failure}");
+            assert_eq!(failure.kind().exit_code(), 77);
+            assert!(failure.what.contains(winners[0].as_str()), "{failure}");
+            assert!(failure.remedy_text().contains("release-claim network"));
+        }
+        // A loser has no row: its row and its claim come together.
+        assert_eq!(
+            admin.cell(&format!("SELECT COUNT(*) FROM `{name}`.bootstrap_nodes")),
+            "1"
+        );
+    }
+}
+
+#[test]
+fn a_claim_is_kept_resumed_refused_to_a_copy_and_handed_over() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("handover"));
+    let mut admin = server.admin();
+    let holder = machine("net1", Role::Network, "disk1/hw1");
+    pass(&connector, 7, &holder).unwrap();
+    let since = admin.cell("SELECT CAST(claimed_at AS CHAR) FROM handover.bootstrap_claims");
+    pass(&connector, 7, &holder).unwrap();
+
+    // A new disk in the same machine resumes; since when stays what it was.
+    let reimaged = machine("net1", Role::Network, "disk2/hw1");
+    pass(&connector, 7, &reimaged).unwrap();
+    assert_eq!(claims(&mut admin, "handover"), ["network net1 disk2/hw1"]);
+    assert_eq!(
+        admin.cell("SELECT CAST(claimed_at AS CHAR) FROM handover.bootstrap_claims"),
+        since
+    );
+
+    // A copy of its disk in another machine, in its role or another.
+    let before = dump(&mut admin, "handover");
+    for role in [Role::Network, Role::Hypervisor] {
+        let failure = pass(&connector, 7, &machine("net1", role, "disk3/hw2")).unwrap_err();
+        assert_eq!(failure.code.id, "SF-NODE-CLONE", "{failure}");
+    }
+    // And its trace does not touch the original's row.
+    block_on(trace::stopped(
+        &connector,
+        &image(7),
+        &machine("net1", Role::Network, "disk3/hw2"),
+        "gate",
+        (Kind::Refused, "SF-NODE-CLONE"),
+    ));
+    assert_eq!(dump(&mut admin, "handover"), before);
+
+    // Handed over: the other one is refused before, and taken after.
+    let other = machine("net2", Role::Network, "d/h");
+    assert_eq!(
+        pass(&connector, 7, &other).unwrap_err().code.id,
+        "SF-CLAIM-HELD"
+    );
+    let release = |holder: &str| {
+        block_on(hand::release(
+            &connector,
+            "network",
+            holder,
+            &author(),
+            within(10),
+        ))
+        .unwrap()
+    };
+    assert!(!release("net2"), "not the holder");
+    assert!(release("net1"));
+    assert!(!release("net1"), "twice");
+    pass(&connector, 7, &other).unwrap();
+    assert_eq!(claims(&mut admin, "handover"), ["network net2 d/h"]);
+    let failure = pass(&connector, 7, &reimaged).unwrap_err();
+    assert!(failure.what.contains("net2 holds it since"), "{failure}");
+
+    // A node that has another role now leaves it.
+    pass(&connector, 7, &machine("net2", Role::Hypervisor, "d/h")).unwrap();
+    assert!(claims(&mut admin, "handover").is_empty());
+    pass(&connector, 7, &reimaged).unwrap();
+
+    // Replaced hardware: forgotten once, it comes in under its name.
+    assert!(forget(&connector, "net1"));
+    assert!(!forget(&connector, "net1"), "twice");
+    pass(&connector, 7, &machine("net1", Role::Network, "disk4/hw3")).unwrap();
+    assert_eq!(claims(&mut admin, "handover"), ["network net1 disk4/hw3"]);
+
+    // Who did what is kept, and what was there before.
+    let events = admin.rows(
+        "SELECT action, subject, detail, by_user, by_host FROM handover.bootstrap_events ORDER BY at",
+    );
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(
+        events[0],
+        ["release-claim", "network", "held by net1", "alice", "desk"]
+    );
+    assert_eq!(events[1][..2], ["forget", "net1"]);
+    assert!(
+        events[1][2].starts_with("role network, series 0.7, image 0.7.1-1, phase gate")
+            && events[1][2].ends_with("claim network"),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn forgetting_frees_a_series_and_rows_of_others_stay() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("freed"));
+    pass(&connector, 7, &machine("dead", Role::Hypervisor, "a")).unwrap();
+    pass(&connector, 8, &machine("h1", Role::Hypervisor, "b")).unwrap();
+    let newer = machine("h2", Role::Hypervisor, "c");
+    let failure = pass(&connector, 9, &newer).unwrap_err();
+    assert!(
+        failure.what.contains("0.7 (dead)")
+            && failure.remedy_text().contains("cluster forget NODE"),
+        "{failure}"
+    );
+    assert!(forget(&connector, "dead"));
+    pass(&connector, 9, &newer).unwrap();
+    let mut admin = server.admin();
+    assert_eq!(
+        admin.rows("SELECT fqdn, series FROM freed.bootstrap_nodes ORDER BY fqdn"),
+        [["h1", "0.8"], ["h2", "0.9"]]
+    );
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
+fn the_fleet_is_seen_from_one_desk() {
+    let server = shared();
+    let dsn = server.database("fleet");
+    let empty = support::connector(&dsn);
+    let look = |connector: &Connector| {
+        block_on(async {
+            let mut session = connector.connect().await.unwrap();
+            fleet::read(&mut session).await.unwrap()
+        })
+    };
+    let seen = look(&empty);
+    assert!(!seen.bootstrapped && seen.nodes.is_empty());
+
+    let connector = bootstrapped(&dsn);
+    let net = machine("net1.example", Role::Network, "n");
+    let clearance = pass(&connector, 7, &net).unwrap();
+    pass(&connector, 7, &machine("h1.example", Role::Hypervisor, "a")).unwrap();
+    block_on(async {
+        let mut session = connector.connect().await.unwrap();
+        let started = Progress {
+            phase: "start",
+            outcome: Some(trace::STARTED),
+            last_error: None,
+        };
+        gate::progress(&mut session, &clearance, &started)
+            .await
+            .unwrap();
+    });
+    let seen = look(&connector);
+    let states = |seen: &fleet::Fleet| -> Vec<(String, State)> {
+        seen.nodes
+            .iter()
+            .map(|node| (node.fqdn.clone(), node.state))
+            .collect()
+    };
+    assert_eq!(
+        states(&seen),
+        [
+            ("h1.example".to_owned(), State::Booting),
+            ("net1.example".to_owned(), State::Started)
+        ]
+    );
+
+    // The daemons answer, or do not; another machine's answer counts for nothing.
+    block_on(trace::answered(&connector, &net, None));
+    let stranger = machine("h1.example", Role::Hypervisor, "stranger");
+    block_on(trace::answered(&connector, &stranger, None));
+    // Refused and never cleared; failed in preflight; refused, but holding a series.
+    let stop = |minor: u64, node: &Node, phase: &str, kind, code| {
+        block_on(trace::stopped(
+            &connector,
+            &image(minor),
+            node,
+            phase,
+            (kind, code),
+        ));
+    };
+    let new = machine("h2.example", Role::Hypervisor, "c");
+    stop(9, &new, "gate", Kind::Refused, "SF-GATE-VERSION");
+    let broken = machine("h3.example", Role::Hypervisor, "d");
+    stop(
+        7,
+        &broken,
+        "preflight",
+        Kind::Configuration,
+        "SF-META-INVALID",
+    );
+    stop(
+        9,
+        &machine("h1.example", Role::Hypervisor, "a"),
+        "preflight",
+        Kind::Refused,
+        "SF-GATE-VERSION",
+    );
+    let seen = look(&connector);
+    assert_eq!(
+        states(&seen),
+        [
+            ("h3.example".to_owned(), State::Failed),
+            ("h1.example".to_owned(), State::Refused),
+            ("h2.example".to_owned(), State::Refused),
+            ("net1.example".to_owned(), State::Ready)
+        ]
+    );
+    assert_eq!(
+        seen.nodes[1].series.as_deref(),
+        Some("0.7"),
+        "it may go back"
+    );
+    assert_eq!(seen.nodes[1].image_version, "0.9.1-1");
+    assert_eq!(seen.nodes[2].series, None);
+    assert_eq!((seen.series.len(), seen.series[0].nodes), (1, 2));
+    assert_eq!(seen.claims[0].fqdn, "net1.example");
+    assert!(seen.bootstrapped && seen.operations.len() > 3);
+
+    // A node without a series holds no slot, and comes in when it may.
+    pass(&connector, 8, &machine("h1.example", Role::Hypervisor, "a")).unwrap();
+    pass(&connector, 8, &net).unwrap();
+    pass(&connector, 9, &new).unwrap();
+    assert_eq!(
+        server
+            .admin()
+            .rows("SELECT slot, series FROM fleet.cluster_series ORDER BY slot"),
+        [["0", "0.9"], ["1", "0.8"]]
+    );
+
+    // A database that does not answer costs a node seconds, not its boot.
+    let began = std::time::Instant::now();
+    let nobody = support::connector(&support::dsn("fleet", support::free_port()));
+    block_on(trace::stopped(
+        &nobody,
+        &image(7),
+        &new,
+        "gate",
+        (Kind::Refused, "SF-X"),
+    ));
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+}
