@@ -151,6 +151,15 @@ codes! {
     META_EXPOSED = "SF-META-EXPOSED", Configuration, "a secret can be read by every user of this node",
         "A warning: the agent goes on, but any process on the node can take the secret.",
         "Make the file readable for root alone (chmod 0600), or move the secret to a systemd credential.";
+    META_FOREIGN = "SF-META-FOREIGN", Configuration, "what stands in the place of metadata is a document for another program",
+        "The channel was made for cloud-init, and somebody uses it for that; guessing what was meant for this node is no way out.",
+        "Give the node's metadata there instead, or by another source: docs/how-to/give-a-node-its-metadata.md shows all of them.";
+    DRIVE_UNREADABLE = "SF-DRIVE-UNREADABLE", Environment, "a config drive is there but cannot be read",
+        "Going on with the other sources would configure the node by half of what was meant.",
+        "Make the drive again as ISO 9660 (with Rock Ridge or Joliet names) or FAT, and attach it; `dmesg` tells of errors of the device.";
+    DRIVE_SEVERAL = "SF-DRIVE-SEVERAL", Configuration, "there is more than one config drive of a kind",
+        "Which one is meant is not guessed.",
+        "Detach all but one.";
     /// Configuration
     CONFIG_HOSTNAME = "SF-CONFIG-HOSTNAME", Environment, "this node's hostname cannot be set",
         "libvirt and Shaken Fist tell the other nodes the name that the kernel has.",
