@@ -25,11 +25,15 @@ pub enum Layer {
     NoCloudDrive,
     /// A config drive labelled `config-2`.
     OpenStackDrive,
+    /// `sf.metadata_url=` on the kernel command line.
+    Url,
+    /// The metadata service of the cloud that the machine is in.
+    Cloud,
 }
 
 impl Layer {
     /// All layers in falling precedence.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::CommandLine,
         Self::FieldCredential,
         Self::Credential,
@@ -37,6 +41,8 @@ impl Layer {
         Self::File,
         Self::NoCloudDrive,
         Self::OpenStackDrive,
+        Self::Url,
+        Self::Cloud,
     ];
 
     /// One line for the reference page and for "looked at" lists.
@@ -54,6 +60,12 @@ impl Layer {
             }
             Self::OpenStackDrive => {
                 "an OpenStack config drive, labelled `config-2` or `CONFIG-2`: its file `sf-metadata.toml`, else `openstack/latest/user_data`"
+            }
+            Self::Url => {
+                "`sf.metadata_url=` on the kernel command line, or the credential of that name, with a digest or a CA"
+            }
+            Self::Cloud => {
+                "the metadata service of the cloud: EC2 (IMDSv2), OpenStack, GCE or Azure, known by the machine's DMI"
             }
         }
     }

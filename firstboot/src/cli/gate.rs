@@ -16,7 +16,7 @@ use crate::gate;
 use crate::identity;
 use crate::image::{Given, Image};
 use crate::paths::Paths;
-use crate::sources;
+use crate::sources::{self, Remote};
 
 /// For the whole conversation with the database.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -36,7 +36,8 @@ impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         let image = Image::read(paths, &Given::default())?;
         let stored = engine::kept(paths);
-        let collected = sources::collect(&node::places(paths, &[]));
+        // A daemon's restart never waits for a metadata server.
+        let collected = sources::collect(&node::places(paths, &[]).remote(Remote::Kept));
         let target = Target {
             role: image.role(),
             release: &image.release,

@@ -3,14 +3,20 @@
 //! [`Layer`]'s; [`SOURCES`] has one line for each layer, so a new source is a
 //! line there and one in `Layer`.
 
+pub mod cloud;
 mod credentials;
 mod digest;
 pub mod drive;
 pub mod envelope;
+mod fetch;
 mod files;
+pub mod http;
+mod kept;
+pub mod kernel;
 mod load;
 mod read;
 mod references;
+mod url;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +24,7 @@ use std::time::Duration;
 use sf_contract::metadata::{Fragment, Layer, Merged, merge};
 
 use crate::failure::Failure;
+use crate::paths::Paths;
 
 pub use load::{Loaded, Rejected};
 
@@ -33,7 +40,13 @@ pub struct Places {
     credentials: Option<PathBuf>,
     command_line: Vec<PathBuf>,
     remote: Remote,
+    /// The address of the clouds' metadata service.
+    service: String,
 }
+
+/// What is said of a source that [`Remote::Skip`] leaves out.
+const SKIPPED: &str =
+    "not looked at: this command was told about a node, it is not about this machine";
 
 /// What is done about sources that may have to be waited for: devices that
 /// udev has not seen yet, servers.
@@ -72,6 +85,7 @@ impl Places {
                 .map(PathBuf::from),
             command_line: Vec::new(),
             remote: Remote::Kept,
+            service: cloud::SERVICE.into(),
         }
     }
 
@@ -82,6 +96,7 @@ impl Places {
             credentials: None,
             command_line: Vec::new(),
             remote: Remote::Kept,
+            service: cloud::SERVICE.into(),
         }
     }
 
@@ -104,6 +119,14 @@ impl Places {
     #[must_use]
     pub fn remote(mut self, remote: Remote) -> Self {
         self.remote = remote;
+        self
+    }
+
+    /// Another address for the clouds' metadata service, for tests: on a node
+    /// nothing can change it.
+    #[must_use]
+    pub fn metadata_service(mut self, url: impl Into<String>) -> Self {
+        self.service = url.into();
         self
     }
 
@@ -137,6 +160,10 @@ pub struct Looked {
     exposed: bool,
     /// More about it: `instance i-1234`.
     note: Option<String>,
+    /// What to tell without stopping.
+    warning: Option<Box<Failure>>,
+    /// To be kept, when the whole load turns out well.
+    keep: Option<kept::Copy>,
 }
 
 impl Looked {
@@ -147,6 +174,8 @@ impl Looked {
             found,
             exposed: false,
             note: None,
+            warning: None,
+            keep: None,
         }
     }
 }
@@ -181,7 +210,7 @@ enum Look {
 }
 
 /// Every layer with what looks for it, in the order of precedence.
-const SOURCES: [(Layer, Look); 7] = [
+const SOURCES: [(Layer, Look); 9] = [
     (Layer::CommandLine, Look::Here(files::command_line)),
     (Layer::FieldCredential, Look::Here(credentials::fields)),
     (Layer::Credential, Look::Here(credentials::document)),
@@ -189,6 +218,8 @@ const SOURCES: [(Layer, Look); 7] = [
     (Layer::File, Look::Here(files::file)),
     (Layer::NoCloudDrive, Look::Waiting(drive::nocloud)),
     (Layer::OpenStackDrive, Look::Waiting(drive::openstack)),
+    (Layer::Url, Look::Waiting(url::named)),
+    (Layer::Cloud, Look::Waiting(cloud::service)),
 ];
 
 /// All metadata that there is, merged but not yet validated.
@@ -225,6 +256,7 @@ pub fn collect_telling(places: &Places, tell: Tell<'_>) -> Collected {
     let mut broken = Vec::new();
     let mut fragments = Vec::new();
     for place in &looked {
+        warnings.extend(place.warning.as_deref().cloned());
         match &place.found {
             Found::NotHere(_) => {}
             Found::Broken(failure) => broken.push((**failure).clone()),
@@ -251,6 +283,21 @@ impl Collected {
         self.looked
             .iter()
             .all(|place| matches!(place.found, Found::NotHere(_)))
+    }
+
+    /// Keeps what was fetched, for a boot on which its server is dead; forgets
+    /// what no source gives any more. For after a run that found all of it
+    /// good. Does nothing when this was no run that asked.
+    pub fn keep(&self, paths: &Paths) -> Result<(), Failure> {
+        if !matches!(self.places.remote, Remote::Ask { .. }) {
+            return Ok(());
+        }
+        let copies: Vec<kept::Copy> = self
+            .looked
+            .iter()
+            .filter_map(|place| place.keep.clone())
+            .collect();
+        kept::keep(paths, &copies)
     }
 
     /// What `sf-firstboot explain [FIELD]` shows.

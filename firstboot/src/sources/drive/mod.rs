@@ -66,11 +66,16 @@ pub(super) fn openstack(places: &Places, tell: Tell<'_>) -> Vec<Looked> {
     vec![look(&OPENSTACK, places, tell)]
 }
 
+/// Is a drive of OpenStack's there, whatever is on it? Where there is one, its
+/// metadata service is not asked.
+pub(super) fn openstack_is_here(places: &Places) -> bool {
+    labelled(places, &OPENSTACK).is_ok_and(|drives| !drives.is_empty())
+}
+
 fn look(kind: &Kind, places: &Places, tell: Tell<'_>) -> Looked {
     let at = |label: &str, found| Looked::new(kind.layer, format!("{} {label}", kind.name), found);
     if places.remote == Remote::Skip {
-        let why = "not looked at: the metadata was named on the command line";
-        return at(kind.labels[0], Found::NotHere(why.into()));
+        return at(kind.labels[0], Found::NotHere(super::SKIPPED.into()));
     }
     match settled(places, kind, tell) {
         Err(error) => at(
