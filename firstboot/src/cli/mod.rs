@@ -100,6 +100,9 @@ impl Desk {
     /// is not the node, and what its own drives and cloud say is none of this.
     fn remote(&self, paths: &Paths, wait: Duration) -> Remote {
         if !self.is_node(paths) {
+            tracing::info!(
+                "metadata is taken from --metadata, credentials and /etc/sf; config drives, sf.metadata_url and the cloud's metadata service belong to the node and are not looked at"
+            );
             return Remote::Skip;
         }
         let wait = wait.max(Duration::from_secs(5));

@@ -102,7 +102,10 @@ impl Server {
     /// Is a copy as good as the server's answer? When it has the digest that
     /// the answer must have.
     fn vouched(&self, copy: &Copy) -> bool {
-        matches!(self, Self::Named(plan) if plan.has_digest(copy.text.expose().as_bytes()))
+        match (self, &copy.text) {
+            (Self::Named(plan), Some(text)) => plan.has_digest(text.expose().as_bytes()),
+            _ => false,
+        }
     }
 
     /// A copy that the operator's digest does not fit (any more) is useless.
@@ -139,11 +142,15 @@ pub(super) fn look(layer: Layer, server: &Server, places: &Places, tell: Tell<'_
         copy => copy,
     };
     let wait = if copy.is_some() { wait_with_copy } else { wait };
+    let nothing = |why: String| Looked {
+        keep: Some(Copy::new(&server.key(), None, None)),
+        ..at(Found::NotHere(why))
+    };
     let problem = match asked(server, wait, tell) {
-        Ok(Said::Nothing(why)) => return at(Found::NotHere(why)),
+        Ok(Said::Nothing(why)) => return nothing(why),
         Ok(Said::Document(bytes, instance)) => match document(layer, server, &name, &bytes) {
-            Ok((found, None)) => return at(found),
-            Ok((found, Some(text))) => {
+            Ok((Found::NotHere(why), _)) => return nothing(why),
+            Ok((found, text)) => {
                 let note = instance.as_ref().map(|id| format!("instance {id}"));
                 return Looked {
                     note,
@@ -217,9 +224,12 @@ fn document(
 
 fn from_copy(layer: Layer, server: &Server, copy: Copy) -> Looked {
     let name = format!("{} (kept copy of {})", server.name(), copy.fetched_at);
-    let found = match document(layer, server, &name, copy.text.expose().as_bytes()) {
-        Ok((found, _)) => found,
-        Err(problem) => Found::Broken(problem.failure),
+    let found = match &copy.text {
+        None => Found::NotHere("it had nothing for this machine then".into()),
+        Some(text) => match document(layer, server, &name, text.expose().as_bytes()) {
+            Ok((found, _)) => found,
+            Err(problem) => Found::Broken(problem.failure),
+        },
     };
     Looked {
         keep: Some(copy),

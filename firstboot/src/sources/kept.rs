@@ -21,13 +21,14 @@ use crate::write::{self, Access};
 /// Folder of the copies, under the agent's state folder.
 const FOLDER: &str = "metadata";
 
-/// One fetched document.
+/// What one source said.
 #[derive(Clone, Debug)]
 pub(super) struct Copy {
     /// Source and URL, hashed, since a URL can hold a token.
     key: String,
-    /// The document as it came.
-    pub(super) text: Secret,
+    /// The document as it came; `None` when the source said that it has none,
+    /// which a dead server must not turn into a doubt either.
+    pub(super) text: Option<Secret>,
     /// The cloud's name for the instance, where it gives one.
     pub(super) instance: Option<String>,
     /// When it was fetched, RFC 3339.
@@ -43,11 +44,11 @@ struct Stored {
     machine: String,
     instance: Option<String>,
     fetched_at: String,
-    text: Zeroizing<String>,
+    text: Option<Zeroizing<String>>,
 }
 
 impl Copy {
-    pub(super) fn new(source: &str, text: Secret, instance: Option<String>) -> Self {
+    pub(super) fn new(source: &str, text: Option<Secret>, instance: Option<String>) -> Self {
         Self {
             key: key(source),
             text,
@@ -101,7 +102,7 @@ pub(super) fn load(places: &Places, source: &str) -> Option<Copy> {
     }
     (stored.schema == 1 && stored.key == key).then(|| Copy {
         key,
-        text: Secret::new(stored.text.as_str()),
+        text: stored.text.map(|text| Secret::new(text.as_str())),
         instance: stored.instance,
         fetched_at: stored.fetched_at,
     })
@@ -117,7 +118,10 @@ pub(super) fn keep(paths: &Paths, copies: &[Copy]) -> Result<(), Failure> {
             machine: machine.clone(),
             instance: copy.instance.clone(),
             fetched_at: copy.fetched_at.clone(),
-            text: Zeroizing::new(copy.text.expose().to_owned()),
+            text: copy
+                .text
+                .as_ref()
+                .map(|text| Zeroizing::new(text.expose().to_owned())),
         };
         let path = folder(paths).join(copy.file());
         // The same text again: the disk is left alone.

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod desk;
 #[cfg(test)]
+mod fetched;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod node;

@@ -23,8 +23,9 @@ pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
     Ok(Said::Document(document, instance))
 }
 
-/// Base64 with its padding; line breaks do not count.
-pub(in crate::sources) fn decode(encoded: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+/// `userData` as the service gives it: base64 with its padding; line breaks do
+/// not count.
+pub fn decode(encoded: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
     let digits: Zeroizing<Vec<u8>> = Zeroizing::new(
         encoded
             .iter()

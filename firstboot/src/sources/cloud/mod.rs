@@ -19,6 +19,8 @@ use super::{Found, Looked, Places, Remote, Tell, drive, envelope, url};
 use crate::codes;
 use crate::failure::Failure;
 
+pub use azure::decode as decode_azure;
+
 /// Link-local, and the same on all of these clouds.
 pub(super) const SERVICE: &str = "http://169.254.169.254";
 /// Where the kernel shows what the firmware says of the machine.

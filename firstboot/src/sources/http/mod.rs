@@ -34,7 +34,8 @@ pub use trouble::Trouble;
 const LIMIT: usize = 1024 * 1024;
 /// For one address to accept the connection.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For one whole attempt.
+/// For one whole attempt: at least, when hardly any time is left, and at most.
+const LEAST: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(20);
 
 /// One request.
@@ -102,7 +103,7 @@ pub async fn ask(
     let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5), deadline);
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let limit = left.clamp(Duration::from_secs(1), ATTEMPT);
+        let limit = left.clamp(LEAST, ATTEMPT);
         let trouble = match once(request, trust, limit).await {
             Err(trouble) if trouble.transient() => trouble,
             outcome => return outcome,

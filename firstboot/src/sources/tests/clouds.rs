@@ -185,6 +185,26 @@ fn a_cloud_without_user_data_is_not_here() {
 }
 
 #[test]
+fn that_a_cloud_has_no_user_data_is_remembered_too() {
+    let server = Server::start(ec2(None));
+    let machine = machine_in(Cloud::Ec2).file(FILE, GOOD);
+    // A node with a file of its own does not start on a service that is dead
+    // from the first: what that would say is not known.
+    let rejected = load(&ask(&machine, &nobody())).unwrap_err();
+    assert_eq!(rejected.failures[0].code.id, "SF-FETCH-REFUSED");
+    let collected = ask(&machine, &server.url(""));
+    load(&collected).unwrap();
+    collected.keep(&Paths::under(machine.path("/"))).unwrap();
+    let dead = ask(&machine, &nobody());
+    assert_eq!(load(&dead).unwrap().warnings[0].code.id, "SF-FETCH-KEPT");
+    assert!(
+        place(&dead).ends_with("it had nothing for this machine then"),
+        "{}",
+        place(&dead)
+    );
+}
+
+#[test]
 fn imds_version_1_is_never_used() {
     // A service that would answer version 1, and gives no token.
     let server = Server::start(|asked| {
@@ -274,6 +294,14 @@ fn nobody_is_asked_who_is_not_known_by_dmi_or_not_wanted() {
     let wrong = machine_in(Cloud::OpenStack).file("/proc/cmdline", "sf.metadata_cloud=never\n");
     let rejected = load(&ask(&wrong, &server.url(""))).unwrap_err();
     assert_eq!(rejected.failures[0].code.id, "SF-FETCH-URL");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..100)) {
+        let _ = crate::sources::cloud::decode_azure(&bytes);
+        let _ = crate::sources::http::Fingerprint::parse(&String::from_utf8_lossy(&bytes));
+    }
 }
 
 #[test]
