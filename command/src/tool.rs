@@ -115,6 +115,7 @@ tools! {
     Udevadm, "udevadm", "udev", System, "waits for devices";
     Veritysetup, "veritysetup", "cryptsetup-bin", System, "verifies /usr";
     Zstd, "zstd", "zstd", System, "compresses artefacts";
+    Xorriso, "xorriso", "xorriso", System, "makes ISO 9660 config drives in tests";
 }
 
 /// A tool that is not on this machine.

@@ -157,6 +157,61 @@ codes! {
     META_EXPOSED = "SF-META-EXPOSED", Configuration, "a secret can be read by every user of this node",
         "A warning: the agent goes on, but any process on the node can take the secret.",
         "Make the file readable for root alone (chmod 0600), or move the secret to a systemd credential.";
+    META_FOREIGN = "SF-META-FOREIGN", Configuration, "what stands in the place of metadata is a document for another program",
+        "The channel was made for cloud-init, and somebody uses it for that; guessing what was meant for this node is no way out.",
+        "Give the node's metadata there instead, or by another source: docs/how-to/give-a-node-its-metadata.md shows all of them.";
+    DRIVE_UNREADABLE = "SF-DRIVE-UNREADABLE", Environment, "a config drive is there but cannot be read",
+        "Going on with the other sources would configure the node by half of what was meant.",
+        "Make the drive again as ISO 9660 (with Rock Ridge or Joliet names) or FAT, and attach it; `dmesg` tells of errors of the device.";
+    DRIVE_SEVERAL = "SF-DRIVE-SEVERAL", Configuration, "there is more than one config drive of a kind",
+        "Which one is meant is not guessed.",
+        "Detach all but one.";
+    /// Fetching
+    FETCH_URL = "SF-FETCH-URL", Configuration, "what says where metadata is fetched from is wrong",
+        "Metadata decides what this node is; it is not fetched from a place that was perhaps not meant.",
+        "Correct sf.metadata_url, sf.metadata_sha256 or sf.metadata_ca on the kernel command line or among the credentials.";
+    FETCH_UNTRUSTED = "SF-FETCH-UNTRUSTED", Configuration, "metadata would be taken from a server that nothing vouches for",
+        "Whoever answers in that server's place would decide what this node is, and read its passwords.",
+        "Add sf.metadata_sha256 (the document's digest), or use https:// and add sf.metadata_ca (the CA's fingerprint).";
+    FETCH_DNS = "SF-FETCH-DNS", Transient, "the metadata server's name does not resolve",
+        "Without its answer this node would be configured by half of what was meant.",
+        "Check the name, and this node's name servers (`resolvectl query HOST`); the agent keeps trying, since DNS may only be late.";
+    FETCH_ROUTE = "SF-FETCH-ROUTE", Transient, "there is no route to the metadata server",
+        "Without its answer this node would be configured by half of what was meant.",
+        "Look at the node's addresses and routes (`ip -brief address`, `ip route`); the agent keeps trying, since the network may only be late.";
+    FETCH_REFUSED = "SF-FETCH-REFUSED", Transient, "nothing accepts connections at the metadata server's address",
+        "Without its answer this node would be configured by half of what was meant.",
+        "Start the metadata server, or correct address and port; the agent keeps trying.";
+    FETCH_TIMEOUT = "SF-FETCH-TIMEOUT", Transient, "the metadata server does not answer in time",
+        "Without its answer this node would be configured by half of what was meant.",
+        "Look for a firewall that drops packets, or an overloaded server; the agent keeps trying.";
+    FETCH_CUT_OFF = "SF-FETCH-CUT-OFF", Transient, "the metadata server's answer ends too early",
+        "Half a document is not used.",
+        "Look at the server's log; the agent keeps trying.";
+    FETCH_UNAVAILABLE = "SF-FETCH-UNAVAILABLE", Transient, "the metadata server says that it cannot answer now",
+        "Without its answer this node would be configured by half of what was meant.",
+        "Look at the server (it answers 429 or 5xx); the agent keeps trying.";
+    FETCH_CLOCK = "SF-FETCH-CLOCK", Transient, "the metadata server's certificate is not valid yet by this node's clock",
+        "A certificate is only good in its time, and this clock says that the time has not come.",
+        "Set the clock (`timedatectl`; a node that was long without power starts in the past); the agent keeps trying, since the time may only be synchronised later.";
+    FETCH_TLS = "SF-FETCH-TLS", Configuration, "the metadata server is not the one that was meant, or does not speak TLS",
+        "Whoever answers in that server's place would decide what this node is, and read its passwords.",
+        "Compare the server's certificates with sf.metadata_ca: openssl s_client -connect HOST:PORT -showcerts. The server must send its CA certificate along when it is known by its fingerprint.";
+    FETCH_STATUS = "SF-FETCH-STATUS", Configuration, "the metadata server answers that it has no such document, or will not give it",
+        "A document that is expected and not there is not a reason to go on without it.",
+        "Correct the URL, or put the document there; then: systemctl restart sf-firstboot.";
+    FETCH_REDIRECT = "SF-FETCH-REDIRECT", Configuration, "the metadata server redirects to another place",
+        "Redirects are not followed: they would lead to a place that nobody vouched for.",
+        "Name the final place in sf.metadata_url, or stop the redirect.";
+    FETCH_BODY = "SF-FETCH-BODY", Configuration, "what the metadata server gives is not metadata",
+        "A web page, a large file or an empty answer in the place of metadata means that something else was meant.",
+        "Fetch it by hand (curl -v URL) and correct the URL or the server.";
+    FETCH_DIGEST = "SF-FETCH-DIGEST", Configuration, "the document that was fetched has another digest than sf.metadata_sha256",
+        "It was changed on the way, or on the server, after the digest was written.",
+        "If the change was meant, write the new digest (`sha256sum FILE`); if not, find out who changed the document.";
+    FETCH_KEPT = "SF-FETCH-KEPT", Transient, "a metadata server gives no answer; the kept copy of its last one is used",
+        "A warning: the agent goes on; changes made on the server since then are not seen.",
+        "Mend the metadata server, and restart the node at leisure.";
     /// Configuration
     CONFIG_HOSTNAME = "SF-CONFIG-HOSTNAME", Environment, "this node's hostname cannot be set",
         "libvirt and Shaken Fist tell the other nodes the name that the kernel has.",

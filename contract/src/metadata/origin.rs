@@ -21,16 +21,28 @@ pub enum Layer {
     DropIn,
     /// `/etc/sf/metadata.toml`.
     File,
+    /// A config drive labelled `cidata`.
+    NoCloudDrive,
+    /// A config drive labelled `config-2`.
+    OpenStackDrive,
+    /// `sf.metadata_url=` on the kernel command line.
+    Url,
+    /// The metadata service of the cloud that the machine is in.
+    Cloud,
 }
 
 impl Layer {
     /// All layers in falling precedence.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 9] = [
         Self::CommandLine,
         Self::FieldCredential,
         Self::Credential,
         Self::DropIn,
         Self::File,
+        Self::NoCloudDrive,
+        Self::OpenStackDrive,
+        Self::Url,
+        Self::Cloud,
     ];
 
     /// One line for the reference page and for "looked at" lists.
@@ -43,6 +55,18 @@ impl Layer {
             Self::Credential => "the systemd credential `sf.metadata`, a whole document",
             Self::DropIn => "`/etc/sf/metadata.d/*.toml`, sorted by name (the last wins)",
             Self::File => "`/etc/sf/metadata.toml`",
+            Self::NoCloudDrive => {
+                "a NoCloud config drive, labelled `cidata` or `CIDATA`: its file `sf-metadata.toml`, else `user-data`"
+            }
+            Self::OpenStackDrive => {
+                "an OpenStack config drive, labelled `config-2` or `CONFIG-2`: its file `sf-metadata.toml`, else `openstack/latest/user_data`"
+            }
+            Self::Url => {
+                "`sf.metadata_url=` on the kernel command line, or the credential of that name, with a digest or a CA"
+            }
+            Self::Cloud => {
+                "the metadata service of the cloud: EC2 (IMDSv2), OpenStack, GCE or Azure, known by the machine's DMI"
+            }
         }
     }
 }

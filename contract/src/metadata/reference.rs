@@ -37,12 +37,67 @@ In falling precedence; what stands first wins, field by field. Lists are replace
 
 ";
 
+const AFTER_SOURCES: &str = "
+Each source says \"not here\" with the reason, \"here\", or \"here but broken\". `sf-firstboot check` on the node asks all of
+them; when there is no metadata at all, the card lists every place that was looked at and why nothing was found there.
+[How to give a node its metadata](../how-to/give-a-node-its-metadata.md) has a worked example for each.
+
+### Config drives
+
+ISO 9660 with Rock Ridge or Joliet names, or FAT12, FAT16 or FAT32, read without being mounted and never written. The
+drive must stay attached: what is on it is not copied. A file `sf-metadata.toml` in the top folder wins over user data,
+which then can stay for cloud-init; user data that is a `#cloud-config`, a script, MIME, gzip or for Ignition stops the
+agent (`SF-META-FOREIGN`). One drive labelled `cidata` and one labelled `CIDATA` stop it too (`SF-DRIVE-SEVERAL`); a
+NoCloud and an OpenStack drive are both read. A run waits up to 10 seconds for udev to look at all devices.
+
+### Settings of the fetching sources
+
+| kernel parameter | credential | says |
+|---|---|---|
+| `sf.metadata_url=URL` | `sf.metadata_url` | where the document is: `http://` or `https://`, at most 1 MiB, not compressed; redirects are refused, proxies are not used, the query is never shown |
+| `sf.metadata_sha256=HEX` | `sf.metadata_sha256` | the document's SHA-256; `http://` cannot do without |
+| `sf.metadata_ca=sha256:HEX` | `sf.metadata_ca` | fingerprint of the CA certificate that the server sends in its chain and that its certificate comes from; or `system`, the public CAs of the image; the credential can also hold the CA in PEM; `https://` cannot do without |
+| `sf.metadata_cloud=no` | - | the cloud's metadata service is not asked |
+
+A setting that is given twice must say the same. The kernel command line is readable for everybody on the node: a secret
+belongs into the document.
+
+### Clouds
+
+A cloud is known by the machine's DMI (`/sys/class/dmi/id`), never by trying addresses. The service is at 169.254.169.254.
+
+| cloud | known by | asked for |
+|---|---|---|
+| EC2 | vendor `Amazon EC2`; under Xen a UUID and serial that start with `ec2` | a token (IMDSv2; version 1 is never used), `/latest/user-data` |
+| OpenStack | product `OpenStack Nova` or `OpenStack Compute`, or a provider's asset tag | `/openstack/latest/user_data`; not asked when there is a config drive |
+| GCE | product `Google Compute Engine`, or serial `GoogleCloud-…` | the instance attribute `sf-metadata`, else `user-data` |
+| Azure | asset tag `7783-7084-3265-9085-8269-3286-77` | `userData` |
+
+No user data (404, or empty) is \"not here\".
+
+### When a server does not answer
+
+A run waits up to 5 minutes, with growing pauses, and says for what; then it ends with exit code 75 and systemd begins
+another. What was fetched is kept in `/var/lib/sf-firstboot/metadata` (mode 0600) once a run has gone well with it, and a
+later run tries the server for 20 seconds only before it uses the copy, with the warning `SF-FETCH-KEPT`. A document with
+a digest is not fetched again while the copy has that digest.
+
+A copy stands in for a server that gives no answer (name, route, refused, timeout, 429, 5xx, cut off) or cannot prove who
+it is (TLS). What the right server says counts: a 404, a redirect, a web page, another digest or metadata with mistakes
+stop the agent although there is a copy. A copy is used on the machine that fetched it (machine-id and DMI product UUID),
+never on a clone.
+
+`gate` and `explain` ask no server and use the copy. `check` and `bootstrap-cluster` about another machine (`--metadata`,
+`--manifest`, …) look at neither drives nor servers.
+";
+
 /// The page.
 pub fn markdown() -> String {
     let mut page = String::from(HEAD);
     for (index, layer) in Layer::ALL.iter().enumerate() {
         let _ = writeln!(page, "{}. {}", index + 1, layer.about());
     }
+    page.push_str(AFTER_SOURCES);
     page.push_str("\n## Fields\n");
     let mut table = "";
     for spec in FIELDS {

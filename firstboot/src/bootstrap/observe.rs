@@ -48,13 +48,11 @@ pub(super) async fn observe(
     operation: &Operation,
 ) -> Result<Observed, SqlError> {
     Ok(match operation {
-        Operation::ClusterSeries { .. } => {
-            Observed::Series(if tables.has_record() {
-                gate::read_facts(session).await?.slots
-            } else {
-                Vec::new()
-            })
-        }
+        Operation::ClusterSeries { .. } => Observed::Series(if tables.has_record() {
+            gate::read_facts(session).await?.slots
+        } else {
+            Vec::new()
+        }),
         Operation::Namespace => namespace(session, tables).await?,
         Operation::Key(key) => Observed::Key(stored_key(session, tables, &key.name).await?),
         Operation::Config { key, .. } => Observed::Config(config(session, tables, key).await?),

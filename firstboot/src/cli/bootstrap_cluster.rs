@@ -1,6 +1,6 @@
 //! `sf-firstboot bootstrap-cluster`: the bootstrap alone, by hand.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use sf_contract::role::Role;
@@ -36,11 +36,13 @@ impl Command {
             ..self.desk.given()
         };
         let mut reporter = Reporter::new(paths, Audience::Desk);
-        let node =
-            node::read(paths, &given, &self.desk.metadata, &mut reporter).map_err(|invalid| {
+        let remote = self.desk.remote(paths, Duration::ZERO);
+        let node = node::read(paths, &given, &self.desk.metadata, remote, &mut reporter).map_err(
+            |invalid| {
                 narrate(&invalid.frames);
                 Stop::Card(Card::new(invalid.failures))
-            })?;
+            },
+        )?;
         let runtime = database::runtime()?;
         let result = runtime.block_on(self.bootstrap(paths, &node));
         runtime.shutdown_background();

@@ -23,7 +23,7 @@ use crate::report::{Audience, Reporter};
 pub(super) struct Command {
     #[command(flatten)]
     desk: Desk,
-    /// How long to wait for a database that does not answer, in seconds.
+    /// How long to wait for a database or metadata server that does not answer, in seconds.
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     wait: u64,
     /// Print one JSON object.
@@ -38,6 +38,7 @@ impl Command {
             paths,
             &self.desk.given(),
             &self.desk.metadata,
+            self.desk.remote(paths, Duration::from_secs(self.wait)),
             &mut reporter,
         ) {
             Ok(node) => node,

@@ -15,6 +15,7 @@ mod status;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sf_contract::failure::Kind;
@@ -26,6 +27,7 @@ use crate::failure::Failure;
 use crate::image::Given;
 use crate::log;
 use crate::paths::Paths;
+use crate::sources::Remote;
 
 /// Checks this node, joins or bootstraps the cluster, and starts Shaken Fist.
 ///
@@ -96,6 +98,22 @@ impl Desk {
             manifest: self.manifest.as_deref(),
             release: self.release_descriptor.as_deref(),
             role: self.role,
+        }
+    }
+
+    /// On the node, its servers are asked, for `wait` or a few seconds; a desk
+    /// is not the node, and what its own drives and cloud say is none of this.
+    fn remote(&self, paths: &Paths, wait: Duration) -> Remote {
+        if !self.is_node(paths) {
+            tracing::info!(
+                "metadata is taken from --metadata, credentials and /etc/sf; config drives, sf.metadata_url and the cloud's metadata service belong to the node and are not looked at"
+            );
+            return Remote::Skip;
+        }
+        let wait = wait.max(Duration::from_secs(5));
+        Remote::Ask {
+            wait,
+            wait_with_copy: wait,
         }
     }
 

@@ -26,6 +26,7 @@ use crate::image::Given;
 use crate::paths::Paths;
 use crate::preflight;
 use crate::report::{Phase, Reporter};
+use crate::sources::Remote;
 use crate::state::{self, Before, Membership};
 use crate::units;
 use crate::write::{self, Access};
@@ -47,12 +48,13 @@ pub fn run(paths: &Paths, reporter: &mut Reporter) -> Result<(), Card> {
 
 fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     let _alone = lock::take(paths).map_err(one)?;
-    let node = node::read(paths, &Given::default(), &[], reporter).map_err(|invalid| {
-        if !invalid.frames.is_empty() {
-            tracing::error!("what is wrong, in its place:\n{}", invalid.frames);
-        }
-        invalid.failures
-    })?;
+    let node =
+        node::read(paths, &Given::default(), &[], Remote::RUN, reporter).map_err(|invalid| {
+            if !invalid.frames.is_empty() {
+                tracing::error!("what is wrong, in its place:\n{}", invalid.frames);
+            }
+            invalid.failures
+        })?;
     let runtime = database::runtime().map_err(one)?;
     let result = runtime.block_on(async {
         let result = phases(paths, &node, reporter).await;
@@ -125,6 +127,7 @@ async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(
         config: cluster.config,
     };
     configure::write_all(paths, &node.image, node.metadata(), &cluster).map_err(one)?;
+    node.keep_fetched(paths).map_err(one)?;
     if key.is_some() && bootstraps(node) {
         reporter.progress("establishing the system key in the release's own store");
         hook::system_key(paths, &node.image, node.metadata()).map_err(one)?;

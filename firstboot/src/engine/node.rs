@@ -16,7 +16,7 @@ use crate::identity;
 use crate::image::{Given, Image};
 use crate::paths::Paths;
 use crate::report::{Phase, Reporter};
-use crate::sources::{self, Collected, Loaded, Places};
+use crate::sources::{self, Collected, Loaded, Places, Remote};
 use crate::state::{Key, unwritable};
 use crate::write::{self, Access};
 
@@ -30,6 +30,7 @@ pub struct Node {
     origins: BTreeMap<String, Origin>,
     loaded: Loaded,
     connector: Connector,
+    collected: Collected,
 }
 
 /// Where a field's value came from.
@@ -87,30 +88,32 @@ pub fn places(paths: &Paths, files: &[PathBuf]) -> Places {
     }
 }
 
-/// Runs the three phases.
+/// Runs the three phases. `remote` says whether servers are asked and devices
+/// waited for.
 pub fn read(
     paths: &Paths,
     given: &Given<'_>,
     files: &[PathBuf],
+    remote: Remote,
     reporter: &mut Reporter,
 ) -> Result<Node, Invalid> {
     reporter.phase(Phase::Discover);
     let image = Image::read(paths, given)?;
     reporter.image(&image);
-    let places = places(paths, files);
+    let places = places(paths, files).remote(remote);
+    let collected = sources::collect_telling(&places, &mut |text| reporter.progress(text));
     reporter.phase(Phase::Merge);
-    let collected = sources::collect(&places);
     // Even where the rest is wrong, the card can say which node this is.
     if let Some(name) = collected.merged.get("node.name") {
         reporter.node(name.winner.value.to_string().trim_matches('"'));
     }
     reporter.phase(Phase::Validate);
-    let node = validate(image, &collected)?;
+    let node = validate(image, collected)?;
     reporter.node(&node.metadata().node.name);
     Ok(node)
 }
 
-fn validate(image: Image, collected: &Collected) -> Result<Node, Invalid> {
+fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {
     let target = Target {
         role: image.role(),
         release: &image.release,
@@ -154,6 +157,7 @@ fn validate(image: Image, collected: &Collected) -> Result<Node, Invalid> {
         origins,
         loaded,
         connector,
+        collected,
     })
 }
 
@@ -163,7 +167,8 @@ pub fn load_quietly(paths: &Paths, image: &Image) -> Option<Loaded> {
         role: image.role(),
         release: &image.release,
     };
-    match sources::collect(&places(paths, &[])).load(target) {
+    // Neither a daemon's restart nor its readiness waits for a metadata server.
+    match sources::collect(&places(paths, &[]).remote(Remote::Kept)).load(target) {
         Ok(loaded) => Some(loaded),
         Err(rejected) => {
             let failure = rejected.summary();
@@ -193,6 +198,12 @@ impl Node {
     /// What is said about it.
     pub fn metadata(&self) -> &NodeMetadata {
         &self.loaded.metadata
+    }
+
+    /// Keeps what was fetched for boots without its server. For a run, once
+    /// everything has turned out well.
+    pub fn keep_fetched(&self, paths: &Paths) -> Result<(), Failure> {
+        self.collected.keep(paths)
     }
 
     /// The way to the database: one connection, which the phases hand on.

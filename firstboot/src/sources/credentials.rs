@@ -7,7 +7,7 @@ use std::path::Path;
 use sf_contract::metadata::{Fragment, Layer, Origin, Reference, fields, nearest_field};
 
 use super::read::{self, Files};
-use super::{Found, Looked, Places, files};
+use super::{Found, Looked, Places, files, url};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -98,7 +98,10 @@ pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Fa
     };
     for name in names {
         let path = &name[PREFIX.len()..];
-        if fields::find(path).is_some() || referred(&name) {
+        if fields::find(path).is_some()
+            || url::CREDENTIALS.contains(&name.as_str())
+            || referred(&name)
+        {
             continue;
         }
         let place = format!("credential {name}");

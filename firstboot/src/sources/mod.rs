@@ -3,18 +3,28 @@
 //! [`Layer`]'s; [`SOURCES`] has one line for each layer, so a new source is a
 //! line there and one in `Layer`.
 
+pub mod cloud;
 mod credentials;
 mod digest;
+pub mod drive;
+pub mod envelope;
+mod fetch;
 mod files;
+pub mod http;
+mod kept;
+pub mod kernel;
 mod load;
 mod read;
 mod references;
+mod url;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sf_contract::metadata::{Fragment, Layer, Merged, merge};
 
 use crate::failure::Failure;
+use crate::paths::Paths;
 
 pub use load::{Loaded, Rejected};
 
@@ -29,6 +39,40 @@ pub struct Places {
     root: PathBuf,
     credentials: Option<PathBuf>,
     command_line: Vec<PathBuf>,
+    remote: Remote,
+    /// The address of the clouds' metadata service.
+    service: String,
+}
+
+/// What is said of a source that [`Remote::Skip`] leaves out.
+const SKIPPED: &str =
+    "not looked at: this command was told about a node, it is not about this machine";
+
+/// What is done about sources that may have to be waited for: devices that
+/// udev has not seen yet, servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// They are waited for this long at most: what a run on a node does.
+    Ask {
+        /// Where there is nothing to fall back on.
+        wait: Duration,
+        /// Where a kept copy can be used instead.
+        wait_with_copy: Duration,
+    },
+    /// Nothing is waited for and no server is asked: what was kept of an
+    /// earlier run counts.
+    Kept,
+    /// They are no business of this command: it is not about this machine.
+    Skip,
+}
+
+impl Remote {
+    /// For a run. With nothing to fall back on the unit is restarted when the
+    /// time is up, so this bounds one attempt, not the node's patience.
+    pub const RUN: Self = Self::Ask {
+        wait: Duration::from_mins(5),
+        wait_with_copy: Duration::from_secs(20),
+    };
 }
 
 impl Places {
@@ -40,6 +84,8 @@ impl Places {
                 .filter(|folder| !folder.is_empty())
                 .map(PathBuf::from),
             command_line: Vec::new(),
+            remote: Remote::Kept,
+            service: cloud::SERVICE.into(),
         }
     }
 
@@ -49,6 +95,8 @@ impl Places {
             root: root.into(),
             credentials: None,
             command_line: Vec::new(),
+            remote: Remote::Kept,
+            service: cloud::SERVICE.into(),
         }
     }
 
@@ -63,6 +111,22 @@ impl Places {
     #[must_use]
     pub fn command_line(mut self, files: Vec<PathBuf>) -> Self {
         self.command_line = files;
+        self
+    }
+
+    /// What is done about sources that may have to be waited for; without
+    /// this, [`Remote::Kept`].
+    #[must_use]
+    pub fn remote(mut self, remote: Remote) -> Self {
+        self.remote = remote;
+        self
+    }
+
+    /// Another address for the clouds' metadata service, for tests: on a node
+    /// nothing can change it.
+    #[must_use]
+    pub fn metadata_service(mut self, url: impl Into<String>) -> Self {
+        self.service = url.into();
         self
     }
 
@@ -94,6 +158,12 @@ pub struct Looked {
     pub found: Found,
     /// Can every user of the machine read it?
     exposed: bool,
+    /// More about it: `instance i-1234`.
+    note: Option<String>,
+    /// What to tell without stopping.
+    warning: Option<Box<Failure>>,
+    /// To be kept, when the whole load turns out well.
+    keep: Option<kept::Copy>,
 }
 
 impl Looked {
@@ -103,6 +173,9 @@ impl Looked {
             place: place.into(),
             found,
             exposed: false,
+            note: None,
+            warning: None,
+            keep: None,
         }
     }
 }
@@ -116,20 +189,37 @@ impl std::fmt::Display for Looked {
             Found::Here(_) => "found, with mistakes",
             Found::Broken(_) => "found, but it cannot be read",
         };
-        write!(formatter, "{}: {found}", self.place)
+        write!(formatter, "{}: {found}", self.place)?;
+        match &self.note {
+            Some(note) => write!(formatter, " ({note})"),
+            None => Ok(()),
+        }
     }
 }
 
+/// Says what is waited for.
+pub type Tell<'t> = &'t mut dyn FnMut(&str);
+
 /// What looks at the places of one layer, in the order in which later wins.
-type Look = fn(&Places) -> Vec<Looked>;
+#[derive(Clone, Copy)]
+enum Look {
+    /// Answers at once.
+    Here(fn(&Places) -> Vec<Looked>),
+    /// May wait, and says for what.
+    Waiting(fn(&Places, Tell<'_>) -> Vec<Looked>),
+}
 
 /// Every layer with what looks for it, in the order of precedence.
-const SOURCES: [(Layer, Look); 5] = [
-    (Layer::CommandLine, files::command_line),
-    (Layer::FieldCredential, credentials::fields),
-    (Layer::Credential, credentials::document),
-    (Layer::DropIn, files::drop_ins),
-    (Layer::File, files::file),
+const SOURCES: [(Layer, Look); 9] = [
+    (Layer::CommandLine, Look::Here(files::command_line)),
+    (Layer::FieldCredential, Look::Here(credentials::fields)),
+    (Layer::Credential, Look::Here(credentials::document)),
+    (Layer::DropIn, Look::Here(files::drop_ins)),
+    (Layer::File, Look::Here(files::file)),
+    (Layer::NoCloudDrive, Look::Waiting(drive::nocloud)),
+    (Layer::OpenStackDrive, Look::Waiting(drive::openstack)),
+    (Layer::Url, Look::Waiting(url::named)),
+    (Layer::Cloud, Look::Waiting(cloud::service)),
 ];
 
 /// All metadata that there is, merged but not yet validated.
@@ -149,12 +239,24 @@ pub struct Collected {
 /// Looks everywhere. Never fails: what is wrong is in the result, so that
 /// `explain` can still show the rest.
 pub fn collect(places: &Places) -> Collected {
-    let mut looked: Vec<Looked> = SOURCES.iter().flat_map(|(_, look)| look(places)).collect();
+    collect_telling(places, &mut |text| tracing::debug!("{text}"))
+}
+
+/// The same, and says what is waited for.
+pub fn collect_telling(places: &Places, tell: Tell<'_>) -> Collected {
+    let mut looked = Vec::new();
+    for (_, look) in SOURCES {
+        looked.extend(match look {
+            Look::Here(look) => look(places),
+            Look::Waiting(look) => look(places, tell),
+        });
+    }
     let (stray, mut warnings) = credentials::strays(places, &looked);
     looked.extend(stray);
     let mut broken = Vec::new();
     let mut fragments = Vec::new();
     for place in &looked {
+        warnings.extend(place.warning.as_deref().cloned());
         match &place.found {
             Found::NotHere(_) => {}
             Found::Broken(failure) => broken.push((**failure).clone()),
@@ -181,6 +283,21 @@ impl Collected {
         self.looked
             .iter()
             .all(|place| matches!(place.found, Found::NotHere(_)))
+    }
+
+    /// Keeps what was fetched, for a boot on which its server is dead; forgets
+    /// what no source gives any more. For after a run that found all of it
+    /// good. Does nothing when this was no run that asked.
+    pub fn keep(&self, paths: &Paths) -> Result<(), Failure> {
+        if !matches!(self.places.remote, Remote::Ask { .. }) {
+            return Ok(());
+        }
+        let copies: Vec<kept::Copy> = self
+            .looked
+            .iter()
+            .filter_map(|place| place.keep.clone())
+            .collect();
+        kept::keep(paths, &copies)
     }
 
     /// What `sf-firstboot explain [FIELD]` shows.

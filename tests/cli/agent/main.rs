@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod desk;
 #[cfg(test)]
+mod fetched;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod logs;

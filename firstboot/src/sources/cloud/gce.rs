@@ -1,0 +1,25 @@
+//! Google Compute Engine's metadata server: the instance attribute
+//! `sf-metadata`, else `user-data`. It refuses requests without the header.
+
+use super::{Problem, Request, Said, Service};
+
+const ATTRIBUTES: [&str; 2] = [
+    "/computeMetadata/v1/instance/attributes/sf-metadata",
+    "/computeMetadata/v1/instance/attributes/user-data",
+];
+const INSTANCE: &str = "/computeMetadata/v1/instance/id";
+
+pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+    for path in ATTRIBUTES {
+        let request = get(service, path);
+        if let Some(document) = service.document(&request).await? {
+            let instance = service.instance(&get(service, INSTANCE)).await?;
+            return Ok(Said::Document(document, instance));
+        }
+    }
+    Ok(service.nothing("the attributes sf-metadata and user-data"))
+}
+
+fn get(service: &Service<'_>, path: &str) -> Request {
+    service.get(path).header("metadata-flavor", "Google")
+}

@@ -1,0 +1,158 @@
+//! A URL that metadata is fetched from, and how it is shown.
+
+use std::fmt;
+
+use hyper::Uri;
+
+/// An `http://` or `https://` URL. Shown without its query, which can hold a
+/// token.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Url {
+    /// Is it `https`?
+    pub https: bool,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Given, or the scheme's own.
+    pub port: u16,
+    /// What `Host:` says.
+    pub authority: String,
+    /// Path and query.
+    pub target: String,
+}
+
+impl Url {
+    /// Takes a URL apart; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains('#') {
+            return Err("it has a fragment (#), which no server sees");
+        }
+        let uri: Uri = text.parse().map_err(|_| "it is not a URL")?;
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            Some(_) => return Err("only http:// and https:// can be fetched"),
+            None => return Err("it does not start with http:// or https://"),
+        };
+        let authority = uri.authority().ok_or("it names no server")?;
+        if authority.as_str().contains('@') {
+            return Err("it has a user name or password in it, which is not supported");
+        }
+        let host = uri.host().unwrap_or_default();
+        let host = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .unwrap_or(host);
+        if host.is_empty() {
+            return Err("it names no server");
+        }
+        Ok(Self {
+            https,
+            host: host.to_owned(),
+            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            authority: authority.as_str().to_owned(),
+            target: uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str())
+                .to_owned(),
+        })
+    }
+
+    /// The same server, another path.
+    pub(in crate::sources) fn at(&self, target: &str) -> Self {
+        Self {
+            target: target.to_owned(),
+            ..self.clone()
+        }
+    }
+
+    /// All of it, for telling one URL from another.
+    pub(in crate::sources) fn whole(&self) -> String {
+        format!("{}://{}{}", self.scheme(), self.authority, self.target)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+}
+
+impl fmt::Display for Url {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&without_query(&self.whole()))
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+/// A URL, perhaps relative or none at all, as it may be shown.
+pub(super) fn without_query(url: &str) -> String {
+    let printable: String = url
+        .chars()
+        .map(|c| if c.is_ascii_graphic() { c } else { '?' })
+        .take(500)
+        .collect();
+    let shown = match printable.split_once(['?', '#']) {
+        Some((path, _)) => format!("{path}?{}", sf_contract::secret::MASK),
+        None => printable,
+    };
+    sf_contract::secret::mask_urls(&shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn urls_are_taken_apart_and_shown_without_their_query() {
+        let url = Url::parse("https://[2001:db8::1]:8443/n/1.toml?token=S3CR3T").unwrap();
+        assert_eq!(
+            (url.https, url.host.as_str(), url.port),
+            (true, "2001:db8::1", 8443)
+        );
+        assert_eq!(url.target, "/n/1.toml?token=S3CR3T");
+        assert_eq!(
+            url.to_string(),
+            "https://[2001:db8::1]:8443/n/1.toml?******"
+        );
+        assert!(!format!("{url:?}").contains("S3CR3T"));
+        let url = Url::parse("http://host").unwrap();
+        assert_eq!((url.port, url.target.as_str()), (80, "/"));
+        for (text, why) in [
+            ("ftp://host/x", "only http:// and https:// can be fetched"),
+            ("host/x", "it is not a URL"),
+            ("/x", "it does not start with http:// or https://"),
+            ("http://a b/", "it is not a URL"),
+            (
+                "http://u:p@host/",
+                "it has a user name or password in it, which is not supported",
+            ),
+            (
+                "http://host/#x",
+                "it has a fragment (#), which no server sees",
+            ),
+            ("", "it is not a URL"),
+        ] {
+            assert_eq!(Url::parse(text).unwrap_err(), why, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(text in ".{0,80}") {
+            if let Ok(url) = Url::parse(&text) {
+                prop_assert!(!url.to_string().is_empty());
+            }
+            let _ = without_query(&text);
+        }
+
+        #[test]
+        fn no_query_is_shown(query in "[a-z0-9]{12}") {
+            let url = Url::parse(&format!("http://h/p?{query}")).unwrap();
+            prop_assert!(!url.to_string().contains(&query));
+        }
+    }
+}
