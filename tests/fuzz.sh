@@ -18,7 +18,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Cforce-frame-pointers"
 host=$(rustc -vV | sed -n 's/^host: //p')
 build=${CARGO_TARGET_DIR:-$PWD/fuzz/target}/fuzz
-cargo build --quiet --locked --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$build"
+cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$build"
 
 mkdir -p fuzz/artifacts fuzz/work
 failed=0

@@ -17,6 +17,7 @@ use sf_contract::release::{self, Release};
 use sf_contract::role::Role;
 use sf_contract::secret::{self, Secret};
 use sf_contract::series::{Series, Version};
+use sf_firstboot::pki::{self, Item, Set, Usage};
 
 /// A target.
 pub type Run = fn(&[u8]);
@@ -30,6 +31,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("manifest", manifest),
     ("version", version),
     ("redaction", redaction),
+    ("pem", pem),
 ];
 
 /// A text that marks a secret: where it stands only in secrets, it must not be
@@ -84,7 +86,13 @@ pub fn metadata(data: &[u8]) {
     let role = Role::ALL[pick / 2 % Role::ALL.len()];
     let release = &releases()[pick / 8 % 2];
     judge(&merged, resolved, Target { role, release }, &mut shown);
-    check_roles(&merged, resolved, release, &Role::ALL);
+    if pick.is_multiple_of(16) {
+        let _ = write!(
+            shown,
+            "{:?}",
+            check_roles(&merged, resolved, release, &Role::ALL)
+        );
+    }
     if !plain_text_has_mark(&merged) {
         assert!(!shown.contains(MARK), "a secret is shown");
     }
@@ -284,4 +292,37 @@ pub fn redaction(data: &[u8]) {
     for line in text.lines() {
         let _ = secret::is_secret_key(line);
     }
+}
+
+/// An authority, a certificate and a key, a NUL between them; empty is absent.
+pub fn pem(data: &[u8]) {
+    /// 2026-12-01, within the corpus's certificates.
+    const NOW: i64 = 1_796_083_200;
+    let mut parts = data.splitn(3, |byte| *byte == 0);
+    let mut item = |field| {
+        parts
+            .next()
+            .filter(|bytes| !bytes.is_empty())
+            .map(|bytes| Item {
+                field,
+                source: "fuzz",
+                file: None,
+                bytes,
+            })
+    };
+    let (ca, certificate, key) = (item("pki.ca"), item("pki.certificate"), item("pki.key"));
+    let names = ["hv1.example.com".to_owned(), "10.0.0.11".to_owned()];
+    for usage in [Usage::Node, Usage::Console] {
+        let set = Set {
+            ca,
+            certificate,
+            key,
+            usage,
+            names: &names,
+        };
+        let verdict = pki::judge(&set, NOW, Some(NOW - 86_400));
+        let shown = format!("{verdict:?}");
+        assert!(!shown.contains("PRIVATE KEY-----\n"), "a key is shown");
+    }
+    let _ = (pki::der_thing(data), pki::certificates(data));
 }

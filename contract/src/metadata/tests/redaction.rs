@@ -241,6 +241,7 @@ proptest! {
 
     #[test]
     fn no_piece_of_a_secret_is_in_its_own_types(text in secret()) {
+        prop_assert!(leak(&["x", &text, "y"].concat(), &text).is_some());
         let secret = Secret::new(text.clone());
         let setting = crate::metadata::SettingText::Secret(secret.clone());
         let value = crate::metadata::Value::Secret(secret.clone());

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 
 mod broken;
+mod redaction;
 
 const GOOD: &str = r#"schema = 1
 [node]
