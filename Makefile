@@ -5,10 +5,11 @@ PROFILE ?= hypervisor
 RELEASE ?= 0.7
 OUT ?= out
 CARGO ?= cargo
+SECONDS ?= 600
 SF_IMAGE = $(CARGO) run --quiet --locked -p sf-image --
 
 .DEFAULT_GOAL := help
-.PHONY: help image check test lint advisories bench clean
+.PHONY: help image check test lint advisories bench fuzz clean
 
 help: ## List the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +40,10 @@ advisories: ## Check dependencies against the advisory database (needs the inter
 bench: ## Measure builds, sizes, boots and the agent; prints the tables of docs/reference/performance.md
 	@tests/prerequisites.sh compile test
 	tests/bench.sh
+
+fuzz: ## Fuzz every parser of foreign input for SECONDS=600 each
+	@tests/prerequisites.sh compile fuzz
+	tests/fuzz.sh $(SECONDS)
 
 clean: ## Remove images and compiled code; the cache (SF_CACHE_DIR) stays
 	rm -rf $(OUT) target

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what the named sets need and the machine lacks, saying what and why
-# first. Usage: prerequisites.sh compile|lint|test ...
+# first. Usage: prerequisites.sh compile|lint|fuzz|test ...
 set -euo pipefail
 
 cache=${SF_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sf-image}
@@ -26,6 +26,7 @@ for set in "$@"; do
     compile) need cc gcc "links Rust programs and compiles the TLS library"
              need_file /usr/include/stdio.h libc6-dev "headers for the same" ;;
     lint) want_deny=yes ;;
+    fuzz) need c++ g++ "compiles libFuzzer" ;;
     test) want_deny=yes
       need qemu-system-x86_64 qemu-system-x86 "boots the images"
       need_file /usr/share/OVMF/OVMF_CODE_4M.fd ovmf "UEFI firmware for the virtual machines"

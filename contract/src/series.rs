@@ -141,6 +141,42 @@ mod tests {
         }
     }
 
+    /// Against the order that Python's packaging gives (and so pip installs by).
+    #[test]
+    fn order_and_series_are_those_of_pythons_packaging() {
+        let table = include_str!("../../tests/fixtures/pep440/ordered.txt");
+        let mut ordered: Vec<Vec<Version>> = Vec::new();
+        for line in table.lines().filter(|line| !line.starts_with('#')) {
+            if let Some(wrong) = line.strip_prefix("! ") {
+                assert!(wrong.parse::<Version>().is_err(), "{wrong} is no version");
+                continue;
+            }
+            let (series, equal) = line.split_once(' ').unwrap();
+            let equal: Vec<Version> = equal
+                .split(' ')
+                .map(|text| text.parse().unwrap_or_else(|error| panic!("{error}")))
+                .collect();
+            for version in &equal {
+                assert_eq!(version.series().to_string(), series, "{version}");
+            }
+            ordered.push(equal);
+        }
+        assert!(ordered.len() > 300);
+        for (index, equal) in ordered.iter().enumerate() {
+            for one in equal {
+                for (other_index, others) in ordered.iter().enumerate() {
+                    for other in others {
+                        assert_eq!(
+                            one.partial_cmp(other),
+                            Some(index.cmp(&other_index)),
+                            "{one} and {other}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_pre_release_belongs_to_the_coming_series() {
         assert_eq!(
@@ -158,6 +194,15 @@ mod tests {
     }
 
     proptest! {
+        /// As numbers, not as texts: 0.10 comes after 0.9.
+        #[test]
+        fn series_are_ordered_as_numbers(a in (0u64..30, 0u64..30), b in (0u64..30, 0u64..30)) {
+            let series = |(major, minor): (u64, u64)| {
+                format!("{major}.{minor}").parse::<Series>().unwrap()
+            };
+            prop_assert_eq!(series(a).cmp(&series(b)), a.cmp(&b));
+        }
+
         #[test]
         fn series_round_trip(major in 0u64..100, minor in 0u64..100) {
             let series = Series { major, minor };

@@ -98,3 +98,49 @@ pub(crate) fn find(folder: &Path, name: &str) -> PathBuf {
     }
     search(folder, name).unwrap_or_else(|| panic!("no {name} under {}", folder.display()))
 }
+
+/// Texts as people choose them for secrets, quotes and delimiters included.
+pub(crate) fn any_secret() -> impl proptest::strategy::Strategy<Value = String> {
+    use proptest::prelude::*;
+    let part = prop_oneof![
+        4 => "[A-Za-z0-9]",
+        2 => "[\"'\\\\ =@:/?#%&,;\\[\\]{}$!*+_.~^|<>()`-]",
+        1 => "[éßЖ漢\t\u{1b}]",
+    ];
+    proptest::collection::vec(part, PIECE..32)
+        .prop_map(|parts| parts.concat())
+        .prop_filter("tells nothing apart", |text| {
+            let distinct: std::collections::BTreeSet<char> = text.chars().collect();
+            // In [pki] a text that starts with a slash is a path, which is shown.
+            distinct.len() >= 6 && !text.starts_with('/')
+        })
+}
+
+/// Bytes of a secret that are a leak: less can be a coincidence.
+const PIECE: usize = 8;
+
+/// Every byte as `%XX`.
+pub(crate) fn percent_encoded(text: &str) -> String {
+    text.bytes()
+        .fold(String::new(), |all, byte| format!("{all}%{byte:02X}"))
+}
+
+/// A piece of the secret, in any form that a text can come out in, that `shown` holds.
+pub(crate) fn leak(shown: &str, secret: &str) -> Option<String> {
+    let quoted = serde_json::json!(secret).to_string();
+    let forms = [
+        secret.to_owned(),
+        secret.escape_debug().to_string(),
+        quoted.trim_matches('"').to_owned(),
+        percent_encoded(secret),
+    ];
+    let pieces: std::collections::HashSet<&[u8]> = forms
+        .iter()
+        .flat_map(|form| form.as_bytes().windows(PIECE))
+        .collect();
+    shown
+        .as_bytes()
+        .windows(PIECE)
+        .find(|window| pieces.contains(window))
+        .map(|window| String::from_utf8_lossy(window).into_owned())
+}

@@ -27,7 +27,7 @@ pub fn document(merged: &Merged, mut keep: impl FnMut(&Entry) -> bool) -> Secret
 /// [`super::Fragment::single`] reads it; `None` for a reference, which has no
 /// such form.
 pub fn single(entry: &Entry) -> Option<Secret> {
-    let mut text = match &entry.value {
+    let value = match &entry.value {
         Value::Text(text) | Value::Float(text) => text.clone(),
         Value::Integer(number) => number.to_string(),
         Value::Boolean(flag) => flag.to_string(),
@@ -35,9 +35,14 @@ pub fn single(entry: &Entry) -> Option<Secret> {
         Value::Secret(secret) => secret.expose().to_owned(),
         Value::Reference(_) => return None,
     };
-    // The reader takes one closing line break away.
-    text.push('\n');
-    Some(Secret::new(text))
+    // The reader takes one byte order mark and one closing line break away.
+    let mark = if value.starts_with('\u{feff}') {
+        "\u{feff}"
+    } else {
+        ""
+    };
+    let end = if value.ends_with('\r') { "\r\n" } else { "\n" };
+    Some(Secret::new([mark, &value, end].concat()))
 }
 
 /// The dotted key; the data of a family stands in quotes where it must.

@@ -92,8 +92,10 @@ impl Fragment {
             origin,
         };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let text = text.strip_suffix('\n').unwrap_or(text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
+        let text = text
+            .strip_suffix("\r\n")
+            .or_else(|| text.strip_suffix('\n'))
+            .unwrap_or(text);
         let found = fields::find(path).ok_or_else(|| {
             let hint = hints::nearest(path).map_or_else(
                 || "`sf-firstboot explain` lists the fields".into(),

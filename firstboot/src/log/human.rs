@@ -15,7 +15,7 @@ impl<S: Subscriber> Layer<S> for Human {
     }
 }
 
-fn render(event: &Event<'_>) -> String {
+pub(super) fn render(event: &Event<'_>) -> String {
     let mut fields = Fields::of(event);
     let mut line = match *event.metadata().level() {
         Level::ERROR => "error: ",

@@ -20,7 +20,11 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Json {
     }
 }
 
-fn render(metadata: &Metadata<'_>, function: Option<&str>, mut fields: Fields) -> String {
+pub(super) fn render(
+    metadata: &Metadata<'_>,
+    function: Option<&str>,
+    mut fields: Fields,
+) -> String {
     let message = fields.message();
     let module = metadata.module_path().unwrap_or(metadata.target());
     let mut object = Map::new();

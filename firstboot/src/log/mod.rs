@@ -59,3 +59,54 @@ fn line(text: &str) {
         .write_all(text.as_bytes())
         .and_then(|()| out.write_all(b"\n"));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+    use tracing::{Event, Subscriber};
+    use tracing_subscriber::layer::Context;
+    use tracing_subscriber::registry::LookupSpan;
+    use tracing_subscriber::{Layer, layer::SubscriberExt as _};
+
+    use crate::testing::{any_secret, leak, percent_encoded};
+
+    /// Both renderings of an event.
+    #[derive(Clone, Default)]
+    struct Both(Arc<Mutex<String>>);
+
+    impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Both {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let fields = super::fields::Fields::of(event);
+            let json = super::json::render(event.metadata(), None, fields);
+            let mut all = self.0.lock().unwrap();
+            all.extend([json, "\n".into(), super::human::render(event), "\n".into()]);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A secret under a key that says so, and a password in a URL, wherever
+        /// in an event they stand.
+        #[test]
+        fn no_piece_of_a_secret_is_in_a_line(secret in any_secret()) {
+            prop_assert!(leak(&["x", &secret, "y"].concat(), &secret).is_some());
+            let both = Both::default();
+            let subscriber = tracing_subscriber::registry().with(both.clone());
+            let url = format!("mysql://sf:{}@db1:3306/sf", percent_encoded(&secret));
+            tracing::subscriber::with_default(subscriber, || {
+                let error = std::io::Error::other(format!("no route to {url}: refused"));
+                let error: &(dyn std::error::Error + 'static) = &error;
+                tracing::error!(system_key = %secret, password = ?secret, X_TOKEN = secret, "a");
+                tracing::warn!(dsn = %secret, auth_secret_seed = secret, passphrase = ?Some(&secret), "b");
+                tracing::info!(url = %url, error, proxy = ?url, "no route to {url} and {url}");
+                tracing::debug!(source = url, stack_trace = %url, exception_class = ?url, "{error}");
+            });
+            let shown = both.0.lock().unwrap();
+            prop_assert_eq!(shown.lines().count(), 8);
+            prop_assert!(leak(&shown, &secret).is_none(), "{} in {}", secret, shown);
+        }
+    }
+}

@@ -107,8 +107,10 @@ fn is_public(field: &str) -> bool {
 
 fn text(text: &Secret, shown: &str) -> Result<Secret, Unresolved> {
     let text = text.expose();
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
+    let text = text
+        .strip_suffix("\r\n")
+        .or_else(|| text.strip_suffix('\n'))
+        .unwrap_or(text);
     if text.is_empty() {
         return Err(unresolved(
             format!("refers to the {shown}, which is empty"),

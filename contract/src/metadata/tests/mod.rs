@@ -4,6 +4,7 @@ mod broken;
 mod desk;
 mod merging;
 mod properties;
+mod redaction;
 mod values;
 
 use crate::metadata::{

@@ -151,6 +151,40 @@ proptest! {
         }
     }
 
+    /// Merging what was merged, or the same source twice, changes no winner;
+    /// nor does a weaker source that says what a stronger one says.
+    #[test]
+    fn merging_again_changes_nothing(sources in vec((0..Layer::ALL.len(), picks()), 1..5)) {
+        let mut fragments = Vec::new();
+        for (order, (layer, picks)) in (0_u32..).zip(sources) {
+            let texts: BTreeMap<String, String> = picks
+                .into_iter()
+                .map(|(index, key, seed)| {
+                    let path = path_of(&FIELDS[index], key);
+                    let text = literal(&FIELDS[index], &path, seed).1;
+                    (path, text)
+                })
+                .collect();
+            let origin = Origin::new(Layer::ALL[layer], order, format!("source {order}"));
+            fragments.push(Fragment::read(origin, &render(&texts)));
+        }
+        let winners = |merged: &Merged| -> BTreeMap<String, Value> {
+            merged
+                .fields()
+                .map(|(path, field)| (path.to_owned(), field.winner.value.clone()))
+                .collect()
+        };
+        let once = merge(fragments.clone());
+        let doubled = merge(fragments.iter().cloned().chain(fragments.clone()));
+        prop_assert_eq!(winners(&doubled), winners(&once));
+        let written = crate::metadata::document::document(&once, |_| true);
+        let as_one = |layer| Fragment::read(Origin::new(layer, 99, "as one"), written.expose());
+        let last = *Layer::ALL.last().unwrap();
+        prop_assert_eq!(winners(&merge([as_one(last)])), winners(&once));
+        let below = merge(fragments.into_iter().chain([as_one(last)]));
+        prop_assert_eq!(winners(&below), winners(&once));
+    }
+
     /// Secrets in every field that takes one, in valid, invalid and shadowed
     /// values, never come out. (What starts with a slash is a path in [pki].)
     #[test]

@@ -15,6 +15,7 @@ mod broken;
 mod clouds;
 mod drives;
 mod fetching;
+mod redaction;
 mod server;
 
 const GOOD: &str = r#"schema = 1

@@ -1,0 +1,328 @@
+//! One function for each parser of foreign input. Beside not crashing, each
+//! holds its parser to what it promises: what is shown has no secret, what is
+//! written is read as the same.
+
+use std::fmt::Write as _;
+use std::sync::OnceLock;
+
+use sf_contract::manifest::Manifest;
+use sf_contract::metadata::dsn::Dsn;
+use sf_contract::metadata::explain::explain;
+use sf_contract::metadata::{
+    Fragment, Layer, Merged, Origin, Resolved, Target, Unresolved, Value, check, check_roles,
+    document, merge,
+};
+use sf_contract::problem::{Disclosure, Problem};
+use sf_contract::release::{self, Release};
+use sf_contract::role::Role;
+use sf_contract::secret::{self, Secret};
+use sf_contract::series::{Series, Version};
+use sf_firstboot::pki::{self, Item, Set, Usage};
+
+/// A target.
+pub type Run = fn(&[u8]);
+
+/// Every target by its name, which is that of its corpus.
+pub const TARGETS: &[(&str, Run)] = &[
+    ("metadata", metadata),
+    ("credential", credential),
+    ("dsn", dsn),
+    ("release", release_descriptor),
+    ("manifest", manifest),
+    ("version", version),
+    ("redaction", redaction),
+    ("pem", pem),
+];
+
+/// A text that marks a secret: where it stands only in secrets, it must not be
+/// in anything that is shown.
+const MARK: &str = "S3CR3T";
+
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+fn releases() -> &'static [Release] {
+    static RELEASES: OnceLock<Vec<Release>> = OnceLock::new();
+    RELEASES.get_or_init(|| {
+        [
+            ("0.7", include_str!("../../releases/0.7/release.toml")),
+            (
+                "develop",
+                include_str!("../../releases/develop/release.toml"),
+            ),
+        ]
+        .into_iter()
+        .map(|(name, text)| release::read(name, "release.toml", text).expect("our own descriptor"))
+        .collect()
+    })
+}
+
+/// Several documents, a NUL between them, through every stage up to what an
+/// operator is shown.
+pub fn metadata(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let layers = [Layer::File, Layer::Credential, Layer::CommandLine];
+    let fragments: Vec<Fragment> = (0_u32..)
+        .zip(text.split('\0').take(layers.len()))
+        .map(|(order, text)| {
+            let layer = layers[order as usize];
+            Fragment::read(Origin::new(layer, order, format!("source {order}")), text)
+        })
+        .collect();
+    let mut shown = format!("{fragments:?}");
+    let merged = merge(fragments);
+    let nowhere = merged.resolve(|_, reference| {
+        Err(Unresolved {
+            message: format!("no {reference}"),
+            hint: "give it".into(),
+        })
+    });
+    let somewhere = merged.resolve(|_, _| Ok(Secret::new("S3CR3T-0123456789abcdef")));
+    // One of all combinations, by the length of the input: all of them at each
+    // input would cost ten times the time.
+    let pick = data.len();
+    let resolved = [&nowhere, &somewhere][pick % 2];
+    let role = Role::ALL[pick / 2 % Role::ALL.len()];
+    let release = &releases()[pick / 8 % 2];
+    judge(&merged, resolved, Target { role, release }, &mut shown);
+    if pick.is_multiple_of(16) {
+        let _ = write!(
+            shown,
+            "{:?}",
+            check_roles(&merged, resolved, release, &Role::ALL)
+        );
+    }
+    if !plain_text_has_mark(&merged) {
+        assert!(!shown.contains(MARK), "a secret is shown");
+    }
+    read_again(&merged);
+}
+
+fn judge(merged: &Merged, resolved: &Resolved, target: Target<'_>, shown: &mut String) {
+    let checked = check(merged, resolved, target);
+    assert_eq!(checked.metadata.is_none(), !checked.problems.is_empty());
+    let _ = write!(shown, "{checked:?} {merged:?} {resolved:?}");
+    for finding in checked.problems.iter().chain(&checked.warnings) {
+        let problem = &finding.problem;
+        let _ = write!(shown, "{problem} {}", merged.frame(problem));
+    }
+    for explained in explain(merged, None).expect("no path was asked for") {
+        let _ = write!(shown, "{explained} {explained:?}");
+    }
+}
+
+/// Does the mark stand where it may be shown: in a name or a value that is no
+/// secret, or in a document so broken that nobody knows what is a name?
+fn plain_text_has_mark(merged: &Merged) -> bool {
+    let in_problem = merged.problems().iter().any(|finding| {
+        let Problem {
+            field,
+            message,
+            hint,
+            ..
+        } = &finding.problem;
+        [field, message, hint.as_ref().unwrap_or(field)]
+            .iter()
+            .any(|text| text.contains(MARK))
+    });
+    let plain = |value: &Value| match value {
+        Value::Secret(_) => false,
+        other => format!("{other:?}").contains(MARK),
+    };
+    in_problem
+        || merged.fields().any(|(path, field)| {
+            path.contains(MARK)
+                || std::iter::once(&field.winner)
+                    .chain(&field.shadowed)
+                    .any(|entry| plain(&entry.value))
+        })
+}
+
+/// What is written of merged metadata is read as the same.
+fn read_again(merged: &Merged) {
+    let text = document::document(merged, |_| true);
+    let origin = Origin::new(Layer::File, 0, "again");
+    let again = merge([Fragment::read(origin, text.expose())]);
+    assert!(again.problems().is_empty(), "{:?}", again.problems());
+    assert_eq!(again.fields().count(), merged.fields().count());
+    for (path, field) in merged.fields() {
+        let read = again.get(path).map(|field| &field.winner.value);
+        assert_eq!(read, Some(&field.winner.value), "{path}");
+    }
+}
+
+/// The path of a field, a line break, and the text of its credential.
+pub fn credential(data: &[u8]) {
+    let Some((path, text)) = text(data).and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let origin = || Origin::new(Layer::FieldCredential, 0, "credential");
+    let fragment = Fragment::single(origin(), path, text);
+    assert_eq!(fragment.entries.len() + fragment.problems.len(), 1);
+    if let Some(entry) = fragment.entries.first()
+        && let Some(again) = document::single(entry)
+    {
+        let again = Fragment::single(origin(), path, again.expose());
+        assert_eq!(
+            again.entries.first().map(|entry| &entry.value),
+            Some(&entry.value)
+        );
+    }
+    let merged = merge([fragment]);
+    let resolved = merged.resolve(|_, _| Ok(Secret::new(text)));
+    let mut shown = String::new();
+    let target = Target {
+        role: Role::ALL[data.len() % Role::ALL.len()],
+        release: &releases()[0],
+    };
+    judge(&merged, &resolved, target, &mut shown);
+    if !plain_text_has_mark(&merged) && !path.contains(MARK) {
+        assert!(!shown.contains(MARK), "a secret is shown");
+    }
+}
+
+/// A data source name.
+pub fn dsn(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    match text.parse::<Dsn>() {
+        Ok(dsn) => {
+            let shown = dsn.to_string();
+            if let Some(password) = dsn.password()
+                && password.expose().contains(MARK)
+                && !shown_without_password(&dsn).contains(MARK)
+            {
+                assert!(
+                    !format!("{shown} {dsn:?}").contains(MARK),
+                    "the password is shown"
+                );
+            }
+            let again: Dsn = shown.parse().expect("what is shown parses");
+            assert_eq!(again.hosts(), dsn.hosts());
+            assert_eq!((again.user(), again.name()), (dsn.user(), dsn.name()));
+        }
+        Err(error) => {
+            // An error's words are ours alone; what is wrong is not quoted.
+            let _ = error.to_string();
+        }
+    }
+}
+
+fn shown_without_password(dsn: &Dsn) -> String {
+    format!(
+        "{} {:?} {} {:?}",
+        dsn.user(),
+        dsn.hosts(),
+        dsn.name(),
+        dsn.socket()
+    )
+}
+
+/// A release descriptor.
+pub fn release_descriptor(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    match release::read("0.7", "release.toml", text) {
+        Ok(release) => {
+            for role in Role::ALL {
+                let template = sf_contract::metadata::template::template(
+                    &release,
+                    role,
+                    Some("n.example.com"),
+                );
+                let origin = Origin::new(Layer::File, 0, "template");
+                let fragment = Fragment::read(origin, &template);
+                assert!(fragment.problems.is_empty(), "{:?}", fragment.problems);
+            }
+        }
+        Err(problems) => {
+            for problem in problems {
+                let _ = problem.frame(text, Disclosure::Full);
+            }
+        }
+    }
+}
+
+/// An image's manifest.
+pub fn manifest(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    if let Ok(manifest) = Manifest::parse(text) {
+        let written = manifest.to_canonical_json();
+        let again = Manifest::parse(&written).expect("our own words");
+        assert_eq!(again.to_canonical_json(), written);
+        let _ = manifest.without_digests();
+    }
+}
+
+/// Versions, one a line: their order is total.
+pub fn version(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    for line in text.lines() {
+        if let Ok(series) = line.parse::<Series>() {
+            assert_eq!(series.to_string(), line);
+        }
+    }
+    let versions: Vec<Version> = text
+        .lines()
+        .take(8)
+        .filter_map(|line| line.parse().ok())
+        .collect();
+    for one in &versions {
+        let again: Version = one.as_str().parse().expect("it was parsed before");
+        assert_eq!(one.partial_cmp(&again), Some(std::cmp::Ordering::Equal));
+        let _ = one.series().to_string();
+        for other in &versions {
+            let (order, reverse) = (one.partial_cmp(other), other.partial_cmp(one));
+            assert_eq!(order.map(std::cmp::Ordering::reverse), reverse);
+            for third in &versions {
+                if one <= other && other <= third {
+                    assert!(one <= third, "{one} {other} {third}");
+                }
+            }
+        }
+    }
+}
+
+/// A text from elsewhere, masked.
+pub fn redaction(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let masked = secret::mask_urls(text);
+    assert_eq!(secret::mask_urls(&masked), masked, "masking is idempotent");
+    let keys = sf_contract::problem::mask_values(text);
+    assert_eq!(keys.len(), text.len(), "spans still fit");
+    for line in text.lines() {
+        let _ = secret::is_secret_key(line);
+    }
+}
+
+/// An authority, a certificate and a key, a NUL between them; empty is absent.
+pub fn pem(data: &[u8]) {
+    /// 2026-12-01, within the corpus's certificates.
+    const NOW: i64 = 1_796_083_200;
+    let mut parts = data.splitn(3, |byte| *byte == 0);
+    let mut item = |field| {
+        parts
+            .next()
+            .filter(|bytes| !bytes.is_empty())
+            .map(|bytes| Item {
+                field,
+                source: "fuzz",
+                file: None,
+                bytes,
+            })
+    };
+    let (ca, certificate, key) = (item("pki.ca"), item("pki.certificate"), item("pki.key"));
+    let names = ["hv1.example.com".to_owned(), "10.0.0.11".to_owned()];
+    for usage in [Usage::Node, Usage::Console] {
+        let set = Set {
+            ca,
+            certificate,
+            key,
+            usage,
+            names: &names,
+        };
+        let verdict = pki::judge(&set, NOW, Some(NOW - 86_400));
+        let shown = format!("{verdict:?}");
+        assert!(!shown.contains("PRIVATE KEY-----\n"), "a key is shown");
+    }
+    let _ = (pki::der_thing(data), pki::certificates(data));
+}
