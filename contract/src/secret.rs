@@ -57,8 +57,9 @@ pub fn is_secret_key(key: &str) -> bool {
         || last == "DSN"
 }
 
-/// Masks the password of every `scheme://user:password@` in a text that came
-/// from elsewhere (a driver's error, a tool's output).
+/// Masks the password of every `scheme://user:password@`, and every parameter
+/// of a query that says it is a secret (`?token=…`), in a text that came from
+/// elsewhere (a driver's error, a tool's output).
 pub fn mask_urls(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
@@ -82,9 +83,40 @@ pub fn mask_urls(text: &str) -> String {
             None => masked.push_str(&rest[authority..end]),
         }
         rest = &rest[end..];
+        let tail = rest
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\''))
+            .unwrap_or(rest.len());
+        match rest[..tail].split_once('?') {
+            Some((path, query)) => {
+                masked.push_str(path);
+                masked.push('?');
+                let parameters: Vec<String> = query.split('&').map(mask_parameter).collect();
+                masked.push_str(&parameters.join("&"));
+            }
+            None => masked.push_str(&rest[..tail]),
+        }
+        rest = &rest[tail..];
     }
     masked.push_str(rest);
     masked
+}
+
+fn mask_parameter(parameter: &str) -> String {
+    match parameter.split_once('=') {
+        Some((key, value)) if !value.is_empty() => {
+            let plain = key.to_ascii_lowercase();
+            let short = matches!(
+                plain.as_str(),
+                "key" | "apikey" | "auth" | "sig" | "signature"
+            );
+            if short || is_secret_key(key) {
+                format!("{key}={MASK}")
+            } else {
+                parameter.to_owned()
+            }
+        }
+        _ => parameter.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +153,10 @@ mod tests {
             "no route to mysql://sf:******@db1,db2:3306/sf?x=1 today"
         );
         assert_eq!(mask_urls("http://host/path"), "http://host/path");
+        assert_eq!(
+            mask_urls("post to https://ops/sf?node=a&token=abc&sig=x, or 'http://h?api_key=1'"),
+            "post to https://ops/sf?node=a&token=******&sig=******, or 'http://h?api_key=******'"
+        );
     }
 
     proptest! {

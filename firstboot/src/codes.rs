@@ -213,6 +213,12 @@ codes! {
         "A warning: the agent goes on; changes made on the server since then are not seen.",
         "Mend the metadata server, and restart the node at leisure.";
     /// Configuration
+    REPORT_UNSENT = "SF-REPORT-UNSENT", Transient, "the result could not be posted to report.url yet",
+        "Nothing waits for it: the node goes on, and the post is tried again, ever more slowly.",
+        "See the cause; the server of report.url may be down. The same result is in `sf-firstboot status` and in the cluster's database.";
+    REPORT_REJECTED = "SF-REPORT-REJECTED", Configuration, "the result cannot be posted to report.url",
+        "Nothing waits for it: the node goes on. This result is not posted again; the next one is tried.",
+        "Correct report.url, or the server that refuses; then: systemctl restart sf-firstboot.";
     CONFIG_HOSTNAME = "SF-CONFIG-HOSTNAME", Environment, "this node's hostname cannot be set",
         "libvirt and Shaken Fist tell the other nodes the name that the kernel has.",
         "See the cause; `systemctl status systemd-hostnamed` tells more. Then: systemctl restart sf-firstboot.";

@@ -3,6 +3,7 @@
 //! starts the daemons.
 
 pub mod bootstrap;
+pub mod call_home;
 pub mod card;
 pub mod claim;
 pub mod cli;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::call_home::Address;
 use crate::card::{Card, console, journal, port};
 use crate::image::Image;
 use crate::paths::Paths;
@@ -97,6 +98,8 @@ pub struct Reporter {
     /// The phase under way, and since when.
     under_way: Option<(Phase, Instant)>,
     status: Status,
+    /// Where results are posted to.
+    home: Option<Address>,
     waiting: Option<Waiting>,
 }
 
@@ -133,6 +136,7 @@ impl Reporter {
                 boot_id,
                 ..Status::default()
             },
+            home: None,
             waiting: None,
         }
     }
@@ -146,6 +150,7 @@ impl Reporter {
                 boot_id,
                 ..
             } = reporter.status;
+            reporter.home = Address::kept(paths);
             reporter.status = Status {
                 started_at,
                 boot_id,
@@ -189,6 +194,21 @@ impl Reporter {
     /// The node's name, once known.
     pub fn node(&mut self, name: &str) {
         self.status.node = Some(name.to_owned());
+    }
+
+    /// Where results are posted to, once known.
+    pub fn call_home(&mut self, home: Option<Address>) {
+        self.home = home;
+        if self.audience == Audience::Desk {
+            return;
+        }
+        let kept = match &self.home {
+            Some(home) => home.keep(&self.paths),
+            None => Address::forget(&self.paths),
+        };
+        if let Err(error) = kept {
+            tracing::warn!(cause = %error, "report.url could not be kept for later");
+        }
     }
 
     /// An earlier run began at this time and did not end.
@@ -426,6 +446,11 @@ impl Reporter {
             self.status.findings.clear();
         }
         self.keep();
+        if let (Some(home), Audience::Node) = (&self.home, self.audience)
+            && let Err(error) = home.write(&self.paths, &self.status)
+        {
+            tracing::warn!(cause = %error, "the result could not be left for report.url");
+        }
     }
 
     fn keep(&self) {

@@ -22,7 +22,11 @@ fn judged(unit: &str, limit: &str) -> Result<String, sf_command::Failure> {
 
 #[test]
 fn units_of_the_agent_may_do_little() {
-    for unit in ["sf-firstboot.service", "sf-ready.service"] {
+    for unit in [
+        "sf-firstboot.service",
+        "sf-ready.service",
+        "sf-report.service",
+    ] {
         let text = judged(unit, LIMIT).unwrap_or_else(|failure| panic!("{unit}: {failure:?}"));
         assert!(text.contains("Overall exposure level"), "{unit}: {text}");
     }

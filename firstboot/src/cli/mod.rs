@@ -8,6 +8,7 @@ mod confirm;
 mod explain;
 mod gate;
 mod ready;
+mod report;
 mod reset;
 mod run;
 mod status;
@@ -73,6 +74,7 @@ enum Command {
     Explain(explain::Command),
     Reset(reset::Command),
     Ready(ready::Command),
+    Report(report::Command),
 }
 
 /// Metadata and image, where they are not those of this node.
@@ -172,6 +174,7 @@ pub fn main() -> ExitCode {
         Command::Explain(command) => command.run(&paths),
         Command::Reset(command) => command.run(&paths),
         Command::Ready(command) => command.run(&paths),
+        Command::Report(command) => command.run(&paths),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

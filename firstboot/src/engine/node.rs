@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sf_contract::metadata::{NodeMetadata, Reference, Target, Value};
+use sf_contract::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::bootstrap::{Author, Inputs, Plan, SystemKey};
+use crate::call_home::Address;
 use crate::codes;
 use crate::database::Connector;
 use crate::failure::Failure;
@@ -107,10 +109,27 @@ pub fn read(
     if let Some(name) = collected.merged.get("node.name") {
         reporter.node(name.winner.value.to_string().trim_matches('"'));
     }
+    reporter.call_home(home(&collected));
     reporter.phase(Phase::Validate);
     let node = validate(image, collected)?;
+    let metadata = node.metadata();
+    reporter.call_home(metadata.report_url.as_deref().map(|url| Address {
+        url: Secret::new(url),
+        ca: metadata.pki.ca.clone(),
+    }));
     reporter.node(&node.metadata().node.name);
     Ok(node)
+}
+
+/// Where results go, even where the rest of the metadata is wrong: that is
+/// when somebody has to hear of it.
+fn home(collected: &Collected) -> Option<Address> {
+    match &collected.merged.get("report.url")?.winner.value {
+        Value::Text(url) => Some(Secret::new(url)),
+        Value::Secret(url) => Some(url.clone()),
+        _ => None,
+    }
+    .map(|url| Address { url, ca: None })
 }
 
 fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {

@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
@@ -41,12 +41,14 @@ const ATTEMPT: Duration = Duration::from_secs(20);
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// `GET`, or `PUT` without a body.
+    /// `GET`, `PUT` without a body, or `POST`, whose answer's body is not read.
     pub method: Method,
     /// Where to.
     pub url: Url,
     /// Headers besides the usual ones; values can be secret.
     pub headers: Vec<(&'static str, sf_contract::secret::Secret)>,
+    /// What is sent; empty but for `POST`.
+    pub body: Bytes,
     /// Statuses that mean "not now" with this service, besides 408, 425, 429 and 5xx.
     pub not_now: &'static [u16],
 }
@@ -58,8 +60,19 @@ impl Request {
             method: Method::GET,
             url,
             headers: Vec::new(),
+            body: Bytes::new(),
             not_now: &[],
         }
+    }
+
+    /// A `POST` of a JSON document.
+    pub fn post_json(url: Url, body: Bytes) -> Self {
+        Self {
+            method: Method::POST,
+            body,
+            ..Self::get(url)
+        }
+        .header("content-type", "application/json")
     }
 
     /// With one more header.
@@ -207,7 +220,7 @@ async fn converse(
         built = built.header(*name, value.expose());
     }
     let built = built
-        .body(Empty::<Bytes>::new())
+        .body(Full::new(request.body.clone()))
         .map_err(|error| Trouble::NotHttp(format!("the request cannot be written: {error}")))?;
     let answer = async {
         let response = sender
@@ -250,6 +263,12 @@ async fn read(
         || request.not_now.contains(&status)
     {
         return Err(Trouble::Unavailable(status));
+    }
+    if request.method == Method::POST {
+        return Ok(Answer {
+            status,
+            body: Zeroizing::default(),
+        });
     }
     if head.status.is_success() {
         if let Some(kind) = header(CONTENT_TYPE).filter(|kind| !could_be_metadata(kind)) {
