@@ -154,8 +154,8 @@ mod tests {
         );
         assert_eq!(mask_urls("http://host/path"), "http://host/path");
         assert_eq!(
-            mask_urls("post to https://ops/sf?node=a&token=abc&sig=x, or 'http://h?api_key=1'"),
-            "post to https://ops/sf?node=a&token=******&sig=******, or 'http://h?api_key=******'"
+            mask_urls("post to https://ops/sf?node=a&token=abc&sig=x or 'http://h?api_key=1'"),
+            "post to https://ops/sf?node=a&token=******&sig=****** or 'http://h?api_key=******'"
         );
     }
 
