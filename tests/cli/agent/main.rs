@@ -9,6 +9,8 @@ mod fetched;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod forecast;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod node;
