@@ -2,6 +2,7 @@
 //! wants to know before the node is powered on. A pure function; the checks
 //! have read, and rolled back, whatever it takes.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sf_contract::failure::Kind;
@@ -40,6 +41,8 @@ pub struct Forecast {
     pub units: Vec<String>,
     /// Checks that only the node itself can make.
     pub on_node: Vec<&'static str>,
+    /// Fields whose files and credentials only the node has, and where.
+    pub elsewhere: BTreeMap<String, String>,
     /// All of it in one line.
     pub verdict: String,
 }
@@ -90,6 +93,7 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
             .filter(|checked| matches!(checked.found, Found::OnNode))
             .map(|checked| checked.id)
             .collect(),
+        elsewhere: node.elsewhere().clone(),
         verdict,
     }
 }
@@ -237,6 +241,12 @@ impl Forecast {
             row(
                 "check",
                 &format!("on the node only: {}", self.on_node.join(", ")),
+            );
+        }
+        for (field, place) in &self.elsewhere {
+            row(
+                "judge",
+                &format!("{field}, which only the node has ({place})"),
             );
         }
         let written = writeln!(text, "\n{}.", self.verdict);

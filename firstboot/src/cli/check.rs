@@ -11,6 +11,7 @@ use crate::card::Card;
 use crate::database;
 use crate::engine::node::{self, Node};
 use crate::forecast::{Forecast, Seen, forecast};
+use crate::image::Given;
 use crate::paths::Paths;
 use crate::preflight::{self, Checked, Context, Found, Severity};
 use crate::report::{Audience, Reporter};
@@ -38,7 +39,10 @@ impl Command {
         let mut reporter = Reporter::new(paths, Audience::Desk);
         let node = match node::read(
             paths,
-            &self.desk.given(),
+            &Given {
+                desk_check: !self.desk.is_node(paths),
+                ..self.desk.given()
+            },
             &self.desk.metadata,
             self.desk.remote(paths, Duration::from_secs(self.wait)),
             &mut reporter,

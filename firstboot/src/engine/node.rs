@@ -100,7 +100,10 @@ pub fn read(
     reporter.phase(Phase::Discover);
     let image = Image::read(paths, given)?;
     reporter.image(&image);
-    let places = places(paths, files).remote(remote);
+    let mut places = places(paths, files).remote(remote);
+    if given.desk_check {
+        places = places.desk();
+    }
     let collected = sources::collect_telling(&places, &mut |text| reporter.progress(text));
     reporter.phase(Phase::Merge);
     // Even where the rest is wrong, the card can say which node this is.
@@ -209,6 +212,11 @@ impl Node {
     /// The way to the database: one connection, which the phases hand on.
     pub fn connector(&self) -> &Connector {
         &self.connector
+    }
+
+    /// At a desk: fields whose values only the node has, and where.
+    pub fn elsewhere(&self) -> &BTreeMap<String, String> {
+        &self.loaded.elsewhere
     }
 
     /// Where the value of a field came from; `None` when it was not given.

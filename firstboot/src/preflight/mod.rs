@@ -146,6 +146,8 @@ pub struct Check {
     pub about: &'static str,
     /// Is it about the machine, and so for the node alone?
     pub on_node: bool,
+    /// Does its outcome change with time alone?
+    pub timely: bool,
     /// What it may find, most telling first.
     pub codes: &'static [&'static Code],
     run: for<'r> fn(&'r mut Context<'_>) -> Running<'r>,
@@ -199,12 +201,7 @@ pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
             check.severity == Severity::Blocks && found.findings().iter().any(lasting);
         for failure in found.findings() {
             if check.severity == Severity::Warns {
-                tracing::warn!(
-                    check = check.id,
-                    code = failure.code.id,
-                    "{failure}; {}",
-                    failure.remedy_text()
-                );
+                warn(check.id, failure);
             }
         }
         let Check {
@@ -221,6 +218,42 @@ pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
         });
     }
     all
+}
+
+/// The checks whose outcome changes while nothing else does, for runs that
+/// leave the others out: what they find is logged and stops nobody, since the
+/// node's instances run on.
+pub async fn remind(paths: &Paths, node: &Node) {
+    let mut context = Context {
+        paths,
+        node,
+        deadline: Instant::now(),
+        on_node: true,
+        hopeless: false,
+        rehearse: false,
+        session: None,
+        seen: Seen::default(),
+        tell: &mut |_| {},
+    };
+    for check in CHECKS.iter().filter(|check| check.timely) {
+        let found = (check.run)(&mut context).await;
+        let failures = match &found {
+            Ok(found) => found.findings(),
+            Err(failure) => std::slice::from_ref(failure),
+        };
+        for failure in failures {
+            warn(check.id, failure);
+        }
+    }
+}
+
+fn warn(check: &str, failure: &Failure) {
+    tracing::warn!(
+        check,
+        code = failure.code.id,
+        "{failure}; {}",
+        failure.remedy_text()
+    );
 }
 
 /// What stops the node.

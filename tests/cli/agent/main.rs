@@ -15,6 +15,8 @@ mod logs;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod pki;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod runs;
