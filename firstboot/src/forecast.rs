@@ -35,6 +35,8 @@ pub struct Forecast {
     pub bootstrap: Bootstrap,
     /// How the node gets into the cluster's record.
     pub gate: Gate,
+    /// What the node would do about its role's claim, where the role has one.
+    pub claim: Option<String>,
     /// What is written, where it is not the same already.
     pub files: Vec<configure::Planned>,
     /// Units that are started, in their order.
@@ -86,6 +88,10 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
     Forecast {
         bootstrap,
         gate,
+        claim: checked.iter().find_map(|checked| match &checked.found {
+            Found::Passed { note } if checked.id == "role-claim" => note.clone(),
+            _ => None,
+        }),
         files: configure::planned(node.metadata()),
         units,
         on_node: checked
@@ -233,6 +239,9 @@ impl Forecast {
             Bootstrap::Unknown => row("bootstrap", "cannot be told without the database"),
         }
         row("gate", &self.gate.text);
+        if let Some(claim) = &self.claim {
+            row("claim", claim);
+        }
         for file in &self.files {
             row("write", &format!("{} ({})", file.path, file.access));
         }

@@ -133,13 +133,7 @@ fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {
         .merged
         .place("database.dsn")
         .unwrap_or_else(|| "node metadata".into());
-    let database = &loaded.metadata.database;
-    let mut connector = Connector::new(database.dsn.clone())
-        .connect_timeout(database.connect_timeout)
-        .keeping();
-    if let Some(ca) = &loaded.metadata.pki.ca {
-        connector = connector.ca_text(ca.expose());
-    }
+    let connector = Connector::of(&loaded.metadata).keeping();
     let origins = collected
         .merged
         .fields()

@@ -232,6 +232,7 @@ pub async fn remind(paths: &Paths, node: &Node) {
         hopeless: false,
         rehearse: false,
         session: None,
+        facts: None,
         seen: Seen::default(),
         tell: &mut |_| {},
     };

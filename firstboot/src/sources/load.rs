@@ -84,6 +84,7 @@ impl Collected {
         let mut warnings = Vec::new();
         let resolved = self.merged.resolve(|field, reference| {
             references::follow(&self.places, field, reference, &mut warnings)
+                .map_err(|nowhere| nowhere.unresolved)
         });
         if let Some(problem) = resolved
             .problems()
@@ -108,6 +109,20 @@ impl Collected {
                 "On a node: give it metadata. At a desk: --metadata FILE with any node's metadata, \
                  or --database-file FILE with the DSN alone.",
             )),
+        }
+    }
+
+    /// The authority that the database's certificate comes from: `pki.ca`,
+    /// where it is at hand.
+    pub fn authority(&self) -> Option<Secret> {
+        let mut warnings = Vec::new();
+        let resolved = self.merged.resolve(|field, reference| {
+            references::follow(&self.places, field, reference, &mut warnings)
+                .map_err(|nowhere| nowhere.unresolved)
+        });
+        match &resolved.get("pki.ca")?.value {
+            Value::Secret(secret) => Some(secret.clone()),
+            _ => None,
         }
     }
 

@@ -53,18 +53,21 @@ fn a_check_ends_with_what_the_node_would_do() {
     ok    database         127.0.0.1:PORT is VERSION, unencrypted (ssl-mode=preferred)
     ok    database-upkeep  the database server has connections to spare, and its Galera node is not lent to another
     ok    clock-skew       the clock of 127.0.0.1:PORT is within 5 s of this one
+    node  membership       checked on the node only
     ok    bootstrap        cluster-series would be created, namespace/system would be created, key/system/deploy would be created, auth-secret-seed would be created
     ok    versions         the cluster has no recorded version yet
+    ok    role-claim       no other machine has this node's name, and none holds its role
+    skip  network-node     cluster.network_node is not set
 
     This node would
-      make       tables bootstrap_operations, cluster_series, bootstrap_nodes, bootstrap_claims, cluster_config, namespaces, namespace_attributes, namespace_keys, namespace_key_attributes, object_states
+      make       tables bootstrap_operations, cluster_series, bootstrap_nodes, bootstrap_claims, bootstrap_events, cluster_config, namespaces, namespace_attributes, namespace_keys, namespace_key_attributes, object_states
       create     cluster-series, namespace/system, key/system/deploy, auth-secret-seed
       gate       join series 0.8, the cluster's first
       write      /etc/sf/config (0440 root:sudo)
       write      /etc/hostname (0644 root:root)
       write      /etc/hosts (0644 root:root)
       start      sf-database.service, sf-api.service, sf-net.service
-      check      on the node only: disk-space, memory, kvm, addresses, mtu, clock
+      check      on the node only: disk-space, memory, kvm, addresses, mtu, clock, membership
 
     node5.example.com would bootstrap the cluster (4 operations), join series 0.8, the cluster's first, and start 3 daemons.
     ");

@@ -95,8 +95,8 @@ fn good_certificates_are_shown_and_a_short_time_left_only_warns() {
     let ran = node.agent(&["check", "--json"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let report = json(&ran);
-    let note = check(&report, "pki")["note"].as_str().unwrap();
-    assert!(note.contains("names node5.example.com"), "{note}");
+    let shown = check(&report, "pki")["note"].as_str().unwrap();
+    assert!(shown.contains("names node5.example.com"), "{shown}");
     assert_eq!(check(&report, "pki-upkeep")["outcome"], "passed");
 
     // The key in a file that everybody reads.
@@ -187,10 +187,10 @@ fn the_database_is_judged_by_the_operators_authority() {
     let ran = node.agent(&["check", "--json"]);
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     let report = json(&ran);
-    let note = check(&report, "database")["note"].as_str().unwrap();
+    let shown = check(&report, "database")["note"].as_str().unwrap();
     assert!(
-        note.contains("TLSv1.3 ") && note.ends_with("(ssl-mode=verify-identity)"),
-        "{note}"
+        shown.contains("TLSv1.3 ") && shown.ends_with("(ssl-mode=verify-identity)"),
+        "{shown}"
     );
 
     std::fs::remove_file(node.root().join("run/credentials/@system/ca.pem")).unwrap();
