@@ -30,6 +30,8 @@ pub struct Given<'a> {
     pub release: Option<&'a Path>,
     /// A role, in place of the manifest's.
     pub role: Option<Role>,
+    /// Only to look: what the metadata refers to need not be here.
+    pub desk_check: bool,
 }
 
 impl Image {

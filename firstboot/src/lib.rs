@@ -14,6 +14,7 @@ pub mod database;
 pub mod engine;
 pub mod failure;
 pub mod fleet;
+pub mod forecast;
 pub mod gate;
 pub mod hook;
 pub mod identity;

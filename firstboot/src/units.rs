@@ -28,6 +28,16 @@ pub fn start(paths: &Paths, image: &Image, _cleared: &Clearance) -> Result<(), F
     })
 }
 
+/// The daemons that are started, in their order.
+pub fn wanted(image: &Image) -> Vec<String> {
+    image
+        .manifest
+        .daemons
+        .iter()
+        .map(|daemon| format!("{daemon}.service"))
+        .collect()
+}
+
 /// Stops daemons that this image's role does not have, and forgets that they
 /// were ever enabled.
 fn leave(paths: &Paths, image: &Image) -> Result<(), Failure> {

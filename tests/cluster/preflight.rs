@@ -388,3 +388,50 @@ fn the_servers_clock_is_compared_with_ours() {
         assert!((least..=most).contains(&ahead), "{ahead}");
     }
 }
+
+/// A cluster of one real Galera node, where Galera is installed; the judgement
+/// itself has tests that run everywhere.
+#[test]
+fn a_galera_node_is_asked_for_its_state() {
+    let provider = "/usr/lib/galera/libgalera_smm.so";
+    if !std::path::Path::new(provider).exists() {
+        return;
+    }
+    let port = support::free_port();
+    let server = Server::start(&[
+        "--wsrep-on=ON",
+        "--wsrep-new-cluster",
+        "--wsrep-cluster-address=gcomm://",
+        "--wsrep-cluster-name=check",
+        "--wsrep-node-address=127.0.0.1",
+        &format!("--wsrep-provider={provider}"),
+        &format!(
+            "--wsrep-provider-options=gmcast.listen_addr=tcp://127.0.0.1:{port};ist.recv_addr=127.0.0.1"
+        ),
+        "--binlog-format=ROW",
+        "--innodb-autoinc-lock-mode=2",
+    ]);
+    let dsn = server.database("galera");
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+    let warnings = || {
+        block_on(async {
+            let mut session = connector(&dsn).connect().await.unwrap();
+            let warnings = sf_firstboot::database::upkeep::warnings(&mut session)
+                .await
+                .unwrap();
+            session.close().await;
+            warnings
+        })
+    };
+    assert_eq!(codes(&warnings()), [""; 0]);
+    server.admin().run("SET GLOBAL wsrep_desync = ON");
+    // Lent, it still takes statements.
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+    let found = warnings();
+    assert_eq!(codes(&found), ["SF-DB-DONOR"]);
+    assert!(
+        found[0].what.contains("Donor/Desynced"),
+        "{}",
+        found[0].what
+    );
+}

@@ -243,7 +243,7 @@ pub static FIELDS: &[FieldSpec] = &[
     field(
         "pki.ca",
         Kind::Pem,
-        "Certificate of the authority that the cluster trusts.",
+        "Certificate of the authority that the cluster trusts; the database server's too, unless ssl-ca of the DSN names another.",
         None,
         "ca = { credential = \"sf-ca.pem\" }",
     ),

@@ -199,6 +199,13 @@ impl Resolved {
         self.fields.contains_key(path) || self.unresolved.iter().any(|known| known == path)
     }
 
+    /// Takes back that the field's reference led nowhere: it is set, and only
+    /// the node that it is for can say to what.
+    pub fn leave_to_the_node(&mut self, path: &str) {
+        self.problems
+            .retain(|finding| finding.problem.field != path);
+    }
+
     /// References that led nowhere.
     pub fn problems(&self) -> &[Finding] {
         &self.problems

@@ -41,7 +41,7 @@ mod wait;
 
 pub use execute::{Done, Outcome, Report, rehearse, run};
 pub use plan::{Author, Inputs, Plan, SystemKey};
-pub use wait::wait_for_bootstrap;
+pub use wait::{lacks, wait_for_bootstrap};
 
 pub(crate) use operation::SERIES_OPERATION;
 

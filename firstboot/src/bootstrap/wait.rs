@@ -74,6 +74,11 @@ pub async fn wait_for_bootstrap(
     }
 }
 
+/// What a complete bootstrap still lacks, in words; `None` when it is complete.
+pub async fn lacks(session: &mut Session) -> Result<Option<String>, Failure> {
+    look(session).await.map_err(SqlError::into_failure)
+}
+
 /// What is still missing, in words; `None` when nothing is.
 async fn look(session: &mut Session) -> Result<Option<String>, SqlError> {
     let tables = schema::state(session).await?;

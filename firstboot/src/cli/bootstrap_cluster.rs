@@ -89,6 +89,7 @@ impl Command {
             rehearse: false,
             session: None,
             facts: None,
+            seen: crate::forecast::Seen::default(),
             tell: &mut tell,
         };
         let blocking = preflight::blocking(&preflight::run(&mut context).await);

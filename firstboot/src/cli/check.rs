@@ -10,12 +10,15 @@ use super::{Desk, Outcome, Stop, narrate, print, print_json};
 use crate::card::Card;
 use crate::database;
 use crate::engine::node::{self, Node};
+use crate::forecast::{Forecast, Seen, forecast};
+use crate::image::Given;
 use crate::paths::Paths;
 use crate::preflight::{self, Checked, Context, Found, Severity};
 use crate::report::{Audience, Reporter};
 
 /// Checks metadata, machine and database, and rehearses the bootstrap; changes nothing.
 ///
+/// Ends with what the node would do (establish, join, write, start) and a verdict of one line.
 /// On a node it needs no options. At a desk: `sf-firstboot check --metadata node.toml
 /// --release-descriptor releases/0.7/release.toml --role hypervisor`, or `--manifest
 /// manifest.json` in place of the last two.
@@ -36,7 +39,10 @@ impl Command {
         let mut reporter = Reporter::new(paths, Audience::Desk);
         let node = match node::read(
             paths,
-            &self.desk.given(),
+            &Given {
+                desk_check: !self.desk.is_node(paths),
+                ..self.desk.given()
+            },
             &self.desk.metadata,
             self.desk.remote(paths, Duration::from_secs(self.wait)),
             &mut reporter,
@@ -52,14 +58,15 @@ impl Command {
             }
         };
         let runtime = database::runtime()?;
-        let checked = runtime.block_on(self.checks(paths, &node));
+        let (checked, seen) = runtime.block_on(self.checks(paths, &node));
         runtime.shutdown_background();
         let blocking = preflight::blocking(&checked);
+        let forecast = forecast(&node, &seen, &checked, &blocking);
         let card = (!blocking.is_empty()).then(|| Card::new(blocking));
-        self.print(Some(&node), &checked, card.as_ref())
+        self.print(Some((&node, &forecast)), &checked, card.as_ref())
     }
 
-    async fn checks(&self, paths: &Paths, node: &Node) -> Vec<Checked> {
+    async fn checks(&self, paths: &Paths, node: &Node) -> (Vec<Checked>, Seen) {
         let mut tell = |text: &str| tracing::debug!("{text}");
         let mut context = Context {
             paths,
@@ -70,16 +77,24 @@ impl Command {
             rehearse: true,
             session: None,
             facts: None,
+            seen: Seen::default(),
             tell: &mut tell,
         };
         let checked = preflight::run(&mut context).await;
         if let Some(session) = context.session.take() {
             session.close().await;
         }
-        checked
+        (checked, context.seen)
     }
 
-    fn print(&self, node: Option<&Node>, checked: &[Checked], card: Option<&Card>) -> Outcome {
+    fn print(
+        &self,
+        judged: Option<(&Node, &Forecast)>,
+        checked: &[Checked],
+        card: Option<&Card>,
+    ) -> Outcome {
+        let node = judged.map(|(node, _)| node);
+        let forecast = judged.map(|(_, forecast)| forecast);
         let exit_code = card.map_or(0, Card::exit_code);
         if self.json {
             print_json(&serde_json::json!({
@@ -90,12 +105,17 @@ impl Command {
                 "role": node.map(|node| node.image.role()),
                 "release": node.map(|node| node.image.manifest.shakenfist_version.as_str()),
                 "checks": checked,
+                "forecast": forecast,
+                "verdict": forecast.map(|forecast| &forecast.verdict),
                 "findings": card.map_or(&[][..], |card| &card.findings),
             }))?;
         } else {
             print(&table(checked));
             if let Some(card) = card {
                 narrate(&card.errors());
+            }
+            if let Some(forecast) = forecast {
+                print(&forecast.text());
             }
         }
         if exit_code == 0 {
@@ -132,7 +152,7 @@ fn table(checked: &[Checked]) -> String {
                 (mark, each.join("; "))
             }
         };
-        let line = writeln!(table, "{mark:<5} {id:<15} {note}");
+        let line = writeln!(table, "{mark:<5} {id:<16} {note}");
         // Writing to a String cannot fail.
         debug_assert!(line.is_ok());
     }

@@ -51,8 +51,7 @@ impl Command {
         };
         let connector = loaded.map(|loaded| {
             let database = &loaded.metadata.database;
-            Connector::new(database.dsn.clone())
-                .connect_timeout(database.connect_timeout.min(LIMIT))
+            Connector::of(&loaded.metadata).connect_timeout(database.connect_timeout.min(LIMIT))
         });
         let live = connector
             .as_ref()

@@ -100,6 +100,7 @@ impl Desk {
             manifest: self.manifest.as_deref(),
             release: self.release_descriptor.as_deref(),
             role: self.role,
+            desk_check: false,
         }
     }
 

@@ -68,7 +68,7 @@ fn trace(paths: &Paths, image: &Image, failures: Option<&Vec<Failure>>) {
     let card = failures.map(|failures| Card::new(failures.clone()));
     let node = node::gate_node(paths, image, &loaded.metadata.node.name);
     runtime.block_on(trace::answered(
-        &Connector::new(loaded.metadata.database.dsn.clone()),
+        &Connector::of(&loaded.metadata),
         &node,
         card.as_ref().map(|card| (card.kind(), card.code())),
     ));

@@ -34,6 +34,42 @@ pub struct FromCluster {
     pub config: BTreeMap<String, serde_json::Value>,
 }
 
+/// A file that [`write_all`] keeps, for those who only want to know.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Planned {
+    /// Where.
+    pub path: String,
+    /// For whom: `0440 root:sudo`.
+    pub access: String,
+}
+
+/// The files that [`write_all`] keeps, in its order.
+pub fn planned(metadata: &NodeMetadata) -> Vec<Planned> {
+    let planned = |path: &str, access: &str| Planned {
+        path: path.to_owned(),
+        access: access.to_owned(),
+    };
+    let mut files = vec![planned("/etc/sf/config", "0440 root:sudo")];
+    // Which number the group has does not matter here, only that it is not root's.
+    let qemu = u32::MAX;
+    files.extend(pki::files(&metadata.pki, Some(qemu)).iter().map(|file| {
+        let group = if file.access.group == qemu {
+            "libvirt-qemu"
+        } else {
+            "root"
+        };
+        planned(
+            &file.path,
+            &format!("{:04o} root:{group}", file.access.mode),
+        )
+    }));
+    files.extend([
+        planned("/etc/hostname", "0644 root:root"),
+        planned("/etc/hosts", "0644 root:root"),
+    ]);
+    files
+}
+
 /// Writes everything. `settings` were rendered from the same metadata.
 pub fn write_all(
     paths: &Paths,

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sf_contract::metadata::NodeMetadata;
 use sf_contract::metadata::dsn::{Dsn, HostPort, SslMode};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
@@ -74,6 +75,16 @@ impl Connector {
     pub async fn hang_up(&self) {
         if let Some(parking) = &self.parking {
             parking.clear().await;
+        }
+    }
+
+    /// The connector of a node: its DSN, its time limit, its authority.
+    pub fn of(metadata: &NodeMetadata) -> Self {
+        let database = &metadata.database;
+        let connector = Self::new(database.dsn.clone()).connect_timeout(database.connect_timeout);
+        match &metadata.pki.ca {
+            Some(ca) => connector.ca_text(ca.expose()),
+            None => connector,
         }
     }
 

@@ -162,6 +162,7 @@ async fn cleared_as_before(
     tracing::info!(
         "instance, image and metadata are those of the last run: preflight and bootstrap are skipped"
     );
+    preflight::remind(paths, node).await;
     reporter.phase(Phase::Gate);
     let mut session = node
         .connector()

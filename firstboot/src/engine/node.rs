@@ -102,7 +102,10 @@ pub fn read(
     reporter.phase(Phase::Discover);
     let image = Image::read(paths, given)?;
     reporter.image(&image);
-    let places = places(paths, files).remote(remote);
+    let mut places = places(paths, files).remote(remote);
+    if given.desk_check {
+        places = places.desk();
+    }
     let collected = sources::collect_telling(&places, &mut |text| reporter.progress(text));
     reporter.phase(Phase::Merge);
     // Even where the rest is wrong, the card can say which node this is.
@@ -149,13 +152,7 @@ fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {
         .merged
         .place("database.dsn")
         .unwrap_or_else(|| "node metadata".into());
-    let database = &loaded.metadata.database;
-    let mut connector = Connector::new(database.dsn.clone())
-        .connect_timeout(database.connect_timeout)
-        .keeping();
-    if let Some(ca) = &loaded.metadata.pki.ca {
-        connector = connector.ca_text(ca.expose());
-    }
+    let connector = Connector::of(&loaded.metadata).keeping();
     let origins = collected
         .merged
         .fields()
@@ -228,6 +225,11 @@ impl Node {
     /// The way to the database: one connection, which the phases hand on.
     pub fn connector(&self) -> &Connector {
         &self.connector
+    }
+
+    /// At a desk: fields whose values only the node has, and where.
+    pub fn elsewhere(&self) -> &BTreeMap<String, String> {
+        &self.loaded.elsewhere
     }
 
     /// Where the value of a field came from; `None` when it was not given.

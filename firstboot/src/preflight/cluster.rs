@@ -6,9 +6,11 @@ use sf_contract::role::Role;
 
 use super::{Context, Found};
 use crate::bootstrap;
+use crate::codes;
 use crate::database;
 use crate::engine;
 use crate::failure::Failure;
+use crate::forecast;
 use crate::gate::{self, Decision, How};
 
 /// Connects, waiting as long as it may, and asks the server about itself.
@@ -90,9 +92,7 @@ pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failur
         return Ok(Found::skipped("the run does it next"));
     }
     if !engine::bootstraps(context.node) {
-        return Ok(Found::skipped(
-            "this node does not bootstrap: it waits for the cluster",
-        ));
+        return awaited(context).await;
     }
     if context.hopeless {
         return Ok(Found::skipped("other findings come first"));
@@ -108,6 +108,7 @@ pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failur
         Ok(report) => report,
         Err(findings) => return Ok(Found::Failed { findings }),
     };
+    context.seen.rehearsed = Some(report.clone());
     let done: Vec<String> = report
         .operations
         .iter()
@@ -116,13 +117,42 @@ pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failur
     Ok(Found::noted(done.join(", ")))
 }
 
+/// How far the bootstrap is for which this node waits.
+async fn awaited(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let Some(session) = &mut context.session else {
+        return Ok(Found::skipped("the database cannot be reached"));
+    };
+    let lacks = bootstrap::lacks(session).await?;
+    let server = session.server().to_owned();
+    context.seen.lacks = Some(lacks.clone());
+    Ok(match lacks {
+        None => Found::noted("the cluster has been bootstrapped"),
+        Some(lacks) if forecast::needs_a_cluster(context.node) => Found::Failed {
+            findings: vec![
+                Failure::new(
+                    &codes::BOOTSTRAP_REQUIRED,
+                    format!(
+                        "the cluster in the database at {server} has not been bootstrapped: {lacks}"
+                    ),
+                )
+                .source("metadata field bootstrap.mode"),
+            ],
+        },
+        Some(lacks) => Found::noted(format!(
+            "this node does not bootstrap: it would wait for the cluster ({lacks})"
+        )),
+    })
+}
+
 /// What the gate would say now.
 pub(super) async fn versions(context: &mut Context<'_>) -> Result<Found, Failure> {
     let node = context.node;
     let Some(facts) = super::fleet::facts(context).await? else {
         return Ok(Found::skipped("the database cannot be reached"));
     };
-    match gate::decide(&node.gate_image(), &node.metadata().node.name, facts) {
+    let decision = gate::decide(&node.gate_image(), &node.metadata().node.name, facts);
+    context.seen.decision = Some(decision.clone());
+    match decision {
         Decision::Proceed(how) => Ok(Found::noted(way_in(how, &node.gate_image()))),
         // The run waits for it, or makes it.
         Decision::Wait(failure) => Ok(Found::noted(failure.what)),

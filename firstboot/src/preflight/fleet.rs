@@ -108,9 +108,6 @@ pub(super) async fn network_node(context: &mut Context<'_>) -> Result<Found, Fai
 /// Is the cluster that this node belongs to still in the database, so that a
 /// bootstrap would not make a second one?
 pub(super) async fn membership(context: &mut Context<'_>) -> Result<Found, Failure> {
-    if !context.on_node {
-        return Ok(Found::skipped("this is not the node itself"));
-    }
     let Some(kept) = state::membership(context.paths) else {
         return Ok(Found::noted(
             "this node has not belonged to a cluster before",

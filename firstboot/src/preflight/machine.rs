@@ -15,9 +15,6 @@ const MEMORY: u64 = 1900;
 
 /// Room on the file systems that hold state.
 pub(super) fn disk_space(context: &Context<'_>) -> Result<Found, Failure> {
-    if !context.on_node {
-        return Ok(Found::OnNode);
-    }
     let mut findings = Vec::new();
     for folder in ["/var", "/srv"] {
         // A folder that is not there yet is on the file system of the root.
@@ -56,9 +53,6 @@ pub(super) fn disk_space(context: &Context<'_>) -> Result<Found, Failure> {
 
 /// Memory for the daemons and, on a hypervisor, for what is to run there.
 pub(super) fn memory(context: &Context<'_>) -> Result<Found, Failure> {
-    if !context.on_node {
-        return Ok(Found::OnNode);
-    }
     let text = proc(context, "/proc/meminfo")?;
     let Some(total) = total_memory(&text) else {
         return Ok(Found::skipped(
@@ -117,9 +111,6 @@ pub(super) fn kvm(context: &Context<'_>) -> Result<Found, Failure> {
     let role = context.node.image.role();
     if !matches!(role, Role::Hypervisor | Role::SingleNode) {
         return Ok(Found::skipped(format!("a {role} node runs no instances")));
-    }
-    if !context.on_node {
-        return Ok(Found::OnNode);
     }
     let cpuinfo = proc(context, "/proc/cpuinfo")?;
     let device = std::fs::File::options()

@@ -23,6 +23,7 @@ use crate::codes::Code;
 use crate::database::Session;
 use crate::engine::node::Node;
 use crate::failure::Failure;
+use crate::forecast::Seen;
 use crate::gate;
 use crate::paths::Paths;
 
@@ -44,6 +45,8 @@ pub struct Context<'c> {
     pub session: Option<Session>,
     /// What the database says about the other nodes, once a check has read it.
     pub facts: Option<gate::Facts>,
+    /// What checks learn for the forecast.
+    pub seen: Seen,
     /// Told what is waited for.
     pub tell: &'c mut dyn FnMut(&str),
 }
@@ -141,9 +144,25 @@ pub struct Check {
     pub severity: Severity,
     /// What it looks at, one line.
     pub about: &'static str,
+    /// Is it about the machine, and so for the node alone?
+    pub on_node: bool,
+    /// Does its outcome change with time alone?
+    pub timely: bool,
     /// What it may find, most telling first.
     pub codes: &'static [&'static Code],
     run: for<'r> fn(&'r mut Context<'_>) -> Running<'r>,
+}
+
+impl Check {
+    /// Are all its findings announced? Any statement can fail in the ways of
+    /// `SF-DB-…`, which the database check announces.
+    fn knows(&self, found: &Found) -> bool {
+        let known = |failure: &Failure| {
+            let id = failure.code.id;
+            id.starts_with("SF-DB-") || self.codes.iter().any(|code| code.id == id)
+        };
+        !matches!(found, Found::Failed { .. }) || found.findings().iter().all(known)
+    }
 }
 
 /// The outcome of one check.
@@ -166,23 +185,23 @@ pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
     let mut all = Vec::new();
     for check in CHECKS {
         tracing::debug!(check = check.id, "checking");
-        let found = (check.run)(context)
-            .await
-            .unwrap_or_else(|failure| Found::Impossible {
-                findings: vec![failure],
-            });
+        let found = if check.on_node && !context.on_node {
+            Found::OnNode
+        } else {
+            (check.run)(context)
+                .await
+                .unwrap_or_else(|failure| Found::Impossible {
+                    findings: vec![failure],
+                })
+        };
         let found = about_dsn(context.node, found);
+        debug_assert!(check.knows(&found), "{}: {found:?}", check.id);
         let lasting = |failure: &Failure| failure.kind() != Kind::Transient;
         context.hopeless |=
             check.severity == Severity::Blocks && found.findings().iter().any(lasting);
         for failure in found.findings() {
             if check.severity == Severity::Warns {
-                tracing::warn!(
-                    check = check.id,
-                    code = failure.code.id,
-                    "{failure}; {}",
-                    failure.remedy_text()
-                );
+                warn(check.id, failure);
             }
         }
         let Check {
@@ -199,6 +218,43 @@ pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
         });
     }
     all
+}
+
+/// The checks whose outcome changes while nothing else does, for runs that
+/// leave the others out: what they find is logged and stops nobody, since the
+/// node's instances run on.
+pub async fn remind(paths: &Paths, node: &Node) {
+    let mut context = Context {
+        paths,
+        node,
+        deadline: Instant::now(),
+        on_node: true,
+        hopeless: false,
+        rehearse: false,
+        session: None,
+        facts: None,
+        seen: Seen::default(),
+        tell: &mut |_| {},
+    };
+    for check in CHECKS.iter().filter(|check| check.timely) {
+        let found = (check.run)(&mut context).await;
+        let failures = match &found {
+            Ok(found) => found.findings(),
+            Err(failure) => std::slice::from_ref(failure),
+        };
+        for failure in failures {
+            warn(check.id, failure);
+        }
+    }
+}
+
+fn warn(check: &str, failure: &Failure) {
+    tracing::warn!(
+        check,
+        code = failure.code.id,
+        "{failure}; {}",
+        failure.remedy_text()
+    );
 }
 
 /// What stops the node.
@@ -236,6 +292,7 @@ pub async fn all(
         rehearse: false,
         session: None,
         facts: None,
+        seen: Seen::default(),
         tell,
     };
     let checked = run(&mut context).await;

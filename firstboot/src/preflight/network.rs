@@ -33,9 +33,6 @@ struct Address {
 
 /// The node's addresses are on the interfaces that the metadata names.
 pub(super) fn addresses(context: &Context<'_>) -> Result<Found, Failure> {
-    if !context.on_node {
-        return Ok(Found::OnNode);
-    }
     let interfaces = interfaces(context)?;
     let node = &context.node.metadata().node;
     let mut findings = Vec::new();
@@ -47,9 +44,6 @@ pub(super) fn addresses(context: &Context<'_>) -> Result<Found, Failure> {
 
 /// The mesh carries packets as large as Shaken Fist sends them.
 pub(super) fn mtu(context: &Context<'_>) -> Result<Found, Failure> {
-    if !context.on_node {
-        return Ok(Found::OnNode);
-    }
     let metadata = context.node.metadata();
     let interfaces = interfaces(context)?;
     let mesh = &metadata.node.mesh;

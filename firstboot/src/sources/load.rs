@@ -1,6 +1,7 @@
 //! From what was collected to validated metadata, or to failures: one for each
 //! mistake, with its code, its place and its remedy.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sf_contract::metadata::{
@@ -19,6 +20,9 @@ pub struct Loaded {
     pub metadata: NodeMetadata,
     /// What to tell without stopping.
     pub warnings: Vec<Failure>,
+    /// At a desk: fields whose files and credentials only the node has, and
+    /// where they are there.
+    pub elsewhere: BTreeMap<String, String>,
     resolved: Resolved,
 }
 
@@ -80,6 +84,7 @@ impl Collected {
         let mut warnings = Vec::new();
         let resolved = self.merged.resolve(|field, reference| {
             references::follow(&self.places, field, reference, &mut warnings)
+                .map_err(|nowhere| nowhere.unresolved)
         });
         if let Some(problem) = resolved
             .problems()
@@ -107,6 +112,20 @@ impl Collected {
         }
     }
 
+    /// The authority that the database's certificate comes from: `pki.ca`,
+    /// where it is at hand.
+    pub fn authority(&self) -> Option<Secret> {
+        let mut warnings = Vec::new();
+        let resolved = self.merged.resolve(|field, reference| {
+            references::follow(&self.places, field, reference, &mut warnings)
+                .map_err(|nowhere| nowhere.unresolved)
+        });
+        match &resolved.get("pki.ca")?.value {
+            Value::Secret(secret) => Some(secret.clone()),
+            _ => None,
+        }
+    }
+
     /// Follows references, validates everything against role and release.
     pub fn load(&self, target: Target<'_>) -> Result<Loaded, Box<Rejected>> {
         if self.is_empty() {
@@ -117,9 +136,21 @@ impl Collected {
             }));
         }
         let mut warnings = self.warnings.clone();
-        let resolved = self.merged.resolve(|field, reference| {
-            references::follow(&self.places, field, reference, &mut warnings)
+        let mut elsewhere = BTreeMap::new();
+        let mut codes = BTreeMap::new();
+        let mut resolved = self.merged.resolve(|field, reference| {
+            references::follow(&self.places, field, reference, &mut warnings).map_err(|nowhere| {
+                // Without the DSN there is nothing to check.
+                if nowhere.absent && self.places.is_desk && field != "database.dsn" {
+                    elsewhere.insert(field.to_owned(), reference.to_string());
+                }
+                codes.extend(nowhere.code.map(|code| (field.to_owned(), code)));
+                nowhere.unresolved
+            })
         });
+        for field in elsewhere.keys() {
+            resolved.leave_to_the_node(field);
+        }
         let checked = check(&self.merged, &resolved, target);
         warnings.extend(
             checked
@@ -134,15 +165,20 @@ impl Collected {
             .iter()
             .filter(|finding| self.broken.is_empty() || finding.class != Class::Missing)
             .collect();
-        failures.extend(
-            problems
-                .iter()
-                .map(|finding| failure(&self.merged, finding)),
-        );
+        failures.extend(problems.iter().map(|finding| {
+            let mut failure = failure(&self.merged, finding);
+            if finding.class == Class::Reference
+                && let Some(code) = codes.get(&finding.problem.field)
+            {
+                failure.code = code;
+            }
+            failure
+        }));
         match checked.metadata {
             Some(metadata) if failures.is_empty() => Ok(Loaded {
                 metadata,
                 warnings,
+                elsewhere,
                 resolved,
             }),
             _ => Err(Box::new(Rejected {

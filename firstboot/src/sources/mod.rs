@@ -39,6 +39,7 @@ pub struct Places {
     root: PathBuf,
     credentials: Option<PathBuf>,
     command_line: Vec<PathBuf>,
+    is_desk: bool,
     remote: Remote,
     /// The address of the clouds' metadata service.
     service: String,
@@ -86,6 +87,7 @@ impl Places {
             command_line: Vec::new(),
             remote: Remote::Kept,
             service: cloud::SERVICE.into(),
+            is_desk: false,
         }
     }
 
@@ -97,6 +99,7 @@ impl Places {
             command_line: Vec::new(),
             remote: Remote::Kept,
             service: cloud::SERVICE.into(),
+            is_desk: false,
         }
     }
 
@@ -127,6 +130,14 @@ impl Places {
     #[must_use]
     pub fn metadata_service(mut self, url: impl Into<String>) -> Self {
         self.service = url.into();
+        self
+    }
+
+    /// Those of a desk where metadata of another machine is checked: what it
+    /// refers to need not be here.
+    #[must_use]
+    pub fn desk(mut self) -> Self {
+        self.is_desk = true;
         self
     }
 

@@ -7,7 +7,38 @@ use sf_contract::secret::Secret;
 
 use super::read::{self, Files};
 use super::{Places, credentials};
+use crate::codes::{self, Code};
 use crate::failure::Failure;
+use crate::pki;
+
+/// Why a reference could not be followed, and what follows from that.
+pub(super) struct Nowhere {
+    /// For the finding.
+    pub(super) unresolved: Unresolved,
+    /// There is no such file or credential, rather than a broken one.
+    pub(super) absent: bool,
+    /// A code that says more than that the reference is wrong.
+    pub(super) code: Option<&'static Code>,
+}
+
+impl From<Unresolved> for Nowhere {
+    fn from(unresolved: Unresolved) -> Self {
+        Self {
+            unresolved,
+            absent: false,
+            code: None,
+        }
+    }
+}
+
+impl Nowhere {
+    fn absent(message: String, hint: String) -> Self {
+        Self {
+            absent: true,
+            ..unresolved(message, hint).into()
+        }
+    }
+}
 
 /// The text that `reference` leads to, less one closing line break. Pushes a
 /// warning when every user can read it.
@@ -16,37 +47,39 @@ pub(super) fn follow(
     field: &str,
     reference: &Reference,
     warnings: &mut Vec<Failure>,
-) -> Result<Secret, Unresolved> {
+) -> Result<Secret, Nowhere> {
     match reference {
-        Reference::Credential(name) => credential(places, name),
+        Reference::Credential(name) => credential(places, field, name),
         Reference::File(path) => file(places, field, path, warnings),
     }
 }
 
-fn credential(places: &Places, name: &str) -> Result<Secret, Unresolved> {
+fn credential(places: &Places, field: &str, name: &str) -> Result<Secret, Nowhere> {
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {
         return Err(unresolved(
             format!("{name:?} is not a credential's name"),
             "a credential's name has no slash; for a path write { file = \"/path\" }".into(),
-        ));
+        )
+        .into());
     }
     let shown = format!("credential {name}");
     let Some(folder) = &places.credentials else {
-        return Err(unresolved(
+        return Err(Nowhere::absent(
             format!("refers to the {shown}, but systemd gave this process no credentials"),
             "run it as the unit sf-firstboot.service, or write the secret itself or { file = \"/path\" } to try a file at your desk".into(),
         ));
     };
     match read::text(&folder.join(name), &shown, Files::Regular) {
-        Ok(Some(read)) => text(&read.text, &shown),
-        Ok(None) => Err(unresolved(
+        Ok(Some(read)) => Ok(text(&read.text, &shown)?),
+        Ok(None) => Err(Nowhere::absent(
             format!(
                 "refers to the {shown}, which is not in {}",
                 folder.display()
             ),
             there_are(folder, name),
         )),
-        Err(failure) => Err(from_failure(&failure)),
+        Err(failure) => Err(binary(field, &folder.join(name), &shown)
+            .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
 
@@ -76,33 +109,58 @@ fn file(
     field: &str,
     path: &str,
     warnings: &mut Vec<Failure>,
-) -> Result<Secret, Unresolved> {
+) -> Result<Secret, Nowhere> {
     let shown = format!("file {path}");
     if !path.starts_with('/') {
         return Err(unresolved(
             format!("refers to the {shown}, which is not an absolute path"),
             "write the path from the root, such as { file = \"/run/keys/sf\" }".into(),
-        ));
+        )
+        .into());
     }
     match read::text(&places.at(path), path, Files::Regular) {
         Ok(Some(read)) => {
             if read.exposed && !is_public(field) {
                 warnings.push(read::exposed(path, &format!("{field} is in it")));
             }
-            text(&read.text, &shown)
+            Ok(text(&read.text, &shown)?)
         }
-        Ok(None) => Err(unresolved(
+        Ok(None) => Err(Nowhere::absent(
             format!("refers to the {shown}, which does not exist on this machine"),
             format!("put the secret there, readable for root alone: install -m 0600 SECRET {path}"),
         )),
-        Err(failure) => Err(from_failure(&failure)),
+        Err(failure) => Err(binary(field, &places.at(path), &shown)
+            .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
 
-/// Certificates may be read by everybody.
+/// A certificate or key that is no text because it is DER.
+fn binary(field: &str, path: &Path, shown: &str) -> Option<Nowhere> {
+    if !fields::find(field).is_some_and(|spec| spec.kind == fields::Kind::Pem) {
+        return None;
+    }
+    let mut start = Vec::new();
+    let file = fs_err::File::open(path).ok()?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(file, read::LIMIT), &mut start).ok()?;
+    let program = match pki::der_thing(&start)? {
+        pki::Thing::Certificate => "x509",
+        pki::Thing::Key => "pkey",
+    };
+    let name = path.display();
+    Some(Nowhere {
+        code: Some(&codes::PKI_DER),
+        ..unresolved(
+            format!("refers to the {shown}, which is DER, not PEM text"),
+            format!("convert it: openssl {program} -inform der -in {name} -out {name}.pem"),
+        )
+        .into()
+    })
+}
+
+/// Certificates may be read by everybody; the files of their keys are looked at
+/// by the preflight (SF-PKI-MODE).
 fn is_public(field: &str) -> bool {
     fields::find(field).is_some_and(|spec| spec.kind == fields::Kind::Pem)
-        && field.rsplit('.').next() != Some("key")
 }
 
 fn text(text: &Secret, shown: &str) -> Result<Secret, Unresolved> {

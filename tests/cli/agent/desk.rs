@@ -3,7 +3,7 @@
 use super::node::{Node, Ran};
 use super::server::Server;
 
-fn at_desk(node: &Node, arguments: &[&str]) -> Ran {
+pub(crate) fn at_desk(node: &Node, arguments: &[&str]) -> Ran {
     let metadata = node.root().join("node.toml");
     let text = node.read("run/credentials/@system/sf.metadata");
     let text = text

@@ -11,9 +11,13 @@ mod fetched;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod forecast;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod pki;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub(crate) struct Server {
     folder: tempfile::TempDir,
     pub(crate) port: u16,
     running: Option<Child>,
+    /// More of the server's options, for the next start.
+    pub(crate) options: Vec<String>,
 }
 
 /// A data folder as mariadb-install-db makes it: once, since it takes seconds.
@@ -69,6 +71,7 @@ impl Server {
             folder,
             port,
             running: None,
+            options: Vec::new(),
         };
         server.start();
         server.sql(&format!(
@@ -102,6 +105,7 @@ impl Server {
             .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--port={}", self.port))
             .args(as_this_user())
+            .args(&self.options)
             .stdout(Sink::Null)
             .stderr(Sink::File(self.folder.path().join("log")))
             .spawn()

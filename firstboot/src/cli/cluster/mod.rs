@@ -67,25 +67,30 @@ pub(super) struct Database {
 
 impl Database {
     fn connector(&self, paths: &Paths) -> Result<Connector, Failure> {
-        let (text, place) = match &self.database_file {
-            Some(file) => {
-                let text = fs::read_to_string(file).map_err(|error| {
-                    Failure::new(
-                        &codes::META_UNREADABLE,
-                        format!("{} cannot be read", file.display()),
-                    )
-                    .cause(&error)
-                })?;
-                (Secret::new(text), file.display().to_string())
-            }
-            None => sources::collect(&node::places(paths, &self.metadata)).dsn()?,
+        let (text, place, authority) = if let Some(file) = &self.database_file {
+            let text = fs::read_to_string(file).map_err(|error| {
+                Failure::new(
+                    &codes::META_UNREADABLE,
+                    format!("{} cannot be read", file.display()),
+                )
+                .cause(&error)
+            })?;
+            (Secret::new(text), file.display().to_string(), None)
+        } else {
+            let collected = sources::collect(&node::places(paths, &self.metadata));
+            let (text, place) = collected.dsn()?;
+            (text, place, collected.authority())
         };
         let dsn: Dsn = text.expose().parse().map_err(|error| {
             Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
                 .source(place)
                 .cause(&error)
         })?;
-        Ok(Connector::new(dsn).connect_timeout(CONNECT))
+        let connector = Connector::new(dsn).connect_timeout(CONNECT);
+        Ok(match authority {
+            Some(ca) => connector.ca_text(ca.expose()),
+            None => connector,
+        })
     }
 }
 
