@@ -14,7 +14,7 @@ use super::plan::{Author, Plan};
 use super::prepare::{Material, Prepared, prepare};
 use crate::codes;
 use crate::database::schema::{self, TableState};
-use crate::database::{Connector, Link, OperationRecord, Session, SqlError, unix_seconds};
+use crate::database::{Connector, Link, OperationRecord, Session, SqlError};
 use crate::failure::Failure;
 use crate::gate::{self, Decision, Facts};
 
@@ -159,7 +159,7 @@ pub async fn rehearse(
             &judgement,
             observed,
             author,
-            unix_seconds(),
+            session.now(),
             &mut Material::default(),
         )
         .map_err(single)?;
@@ -320,7 +320,7 @@ async fn attempt(
         &judgement,
         &observed,
         author,
-        unix_seconds(),
+        session.now(),
         material,
     ) {
         Ok(prepared) => prepared,
