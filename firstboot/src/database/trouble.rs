@@ -20,7 +20,8 @@ pub(crate) enum Class {
     Lost,
     /// The server takes no writes (1290, 1792, 1836).
     ReadOnly,
-    /// The server has no room (1021, 1114, 1030, 1041).
+    /// The server has no room (1021, 1114, 1030, 1041, and whatever quotes the
+    /// system's own error for it).
     Full,
     /// The row is there already (1062): somebody was faster.
     Duplicate,
@@ -50,6 +51,7 @@ impl Class {
 
     fn of(error: &sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Database(inner) if no_space(inner.message()) => Self::Full,
             sqlx::Error::Database(_) => number(error).map_or(Self::Other, Self::of_number),
             // A protocol error leaves the connection in an unknown state.
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Self::Lost,
@@ -71,6 +73,17 @@ impl Class {
             _ => Self::Other,
         }
     }
+}
+
+/// Does a server's text quote `ENOSPC` (28) or `EDQUOT` (122)? A full disk comes
+/// with the number of whatever was being written: 3, 1004, 1005, 1026, 1598, …
+fn no_space(text: &str) -> bool {
+    ["Errcode: ", "errno: "].iter().any(|label| {
+        text.split(label).skip(1).any(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            matches!(digits.as_str(), "28" | "122")
+        })
+    })
 }
 
 /// A statement that failed. Holds no values: statements carry placeholders.
@@ -280,6 +293,24 @@ mod tests {
             assert_eq!(class.retried(), retried, "{number}");
         }
         assert!(Class::Lost.reconnects() && !Class::Conflict.reconnects());
+    }
+
+    #[test]
+    fn a_full_disk_is_known_by_what_the_system_said() {
+        for text in [
+            "Error writing file './run5/cluster_series.frm' (Errcode: 28 \"No space left on device\")",
+            "Can't create table `sf`.`x` (errno: 28 \"No space left on device\")",
+            "Error writing file 'binlog' (Errcode: 122 \"Disk quota exceeded\")",
+        ] {
+            assert!(no_space(text), "{text}");
+        }
+        for text in [
+            "Can't create table `sf`.`x` (errno: 150 \"Foreign key constraint is incorrectly formed\")",
+            "Error writing file 'x' (Errcode: 2 \"No such file\")",
+            "Duplicate entry '28' for key 'PRIMARY'",
+        ] {
+            assert!(!no_space(text), "{text}");
+        }
     }
 
     #[test]

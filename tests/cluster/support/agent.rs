@@ -85,6 +85,25 @@ impl Agent {
             .log_to(self.path("log"))
     }
 
+    /// The operations in the report of a run that ended well, each with what
+    /// became of it.
+    pub(crate) fn operations(&self) -> Vec<(String, String)> {
+        let log = self.log();
+        let json = &log[log.find("{\n").expect("a report")..];
+        let report: serde_json::Value = serde_json::Deserializer::from_str(json)
+            .into_iter()
+            .next()
+            .unwrap()
+            .unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        report["operations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|operation| (text(&operation["name"]), text(&operation["outcome"])))
+            .collect()
+    }
+
     /// What a started agent wrote.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()

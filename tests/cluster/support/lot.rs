@@ -2,12 +2,14 @@
 //! database of its own, so that one fault strikes all of them at once.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt as _;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use sf_command::Child;
 
 use super::agent::Agent;
+use super::matrix::Outcome;
 use super::proxy::{Proxy, Side, Then};
 use super::steps::Point;
 
@@ -55,7 +57,7 @@ pub(crate) struct Run {
     pub(crate) proxy: Proxy,
     pub(crate) agent: Agent,
     child: Child,
-    /// Exit code, once it has ended.
+    /// Exit code, or minus the signal, once it has ended.
     pub(crate) code: i32,
 }
 
@@ -134,20 +136,27 @@ impl Lot {
         self.barrier.open();
     }
 
-    /// Waits for the ends. A run that ended with 75 has been run again, and
-    /// well; its code stays 75.
+    /// Kills all of them where they stand.
+    pub(crate) fn kill(&mut self) {
+        for run in &mut self.runs {
+            run.child.kill().unwrap();
+        }
+    }
+
+    /// Waits for the ends. A run that was killed or ended with 75 has been run
+    /// again, and well; its own end stays with it.
     pub(crate) fn finish(mut self) -> Vec<Run> {
         let deadline = Instant::now() + PATIENCE;
         let mut runs = std::mem::take(&mut self.runs);
         for run in &mut runs {
             run.code = end(&mut run.child, deadline);
-            let good = matches!(run.code, 0 | 75);
+            let good = Outcome::of(run.code).is_some();
             assert!(good, "{:?}: {}: {}", run.point, run.code, run.agent.log());
         }
         let deadline = Instant::now() + PATIENCE;
         for chunk in runs
             .iter_mut()
-            .filter(|run| run.code == 75)
+            .filter(|run| run.code != 0)
             .collect::<Vec<_>>()
             .chunks_mut(AT_ONCE)
         {
@@ -166,5 +175,8 @@ impl Lot {
 fn end(child: &mut Child, deadline: Instant) -> i32 {
     let left = deadline.saturating_duration_since(Instant::now());
     let status = child.wait_timeout(left).unwrap();
-    status.expect("an agent hangs").code().unwrap_or(-1)
+    let status = status.expect("an agent hangs");
+    status
+        .code()
+        .unwrap_or_else(|| -status.signal().unwrap_or_default())
 }

@@ -33,11 +33,12 @@ impl Outcome {
         }
     }
 
-    /// From an agent's exit code; only these two are good.
+    /// From an agent's exit code, or minus the signal that ended it.
     pub(crate) fn of(code: i32) -> Option<Self> {
         match code {
             0 => Some(Self::Finished),
             75 => Some(Self::Retried),
+            -9 => Some(Self::Resumed),
             _ => None,
         }
     }

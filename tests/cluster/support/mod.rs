@@ -6,6 +6,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod build;
+pub(crate) mod galera;
 pub(crate) mod lot;
 pub(crate) mod matrix;
 pub(crate) mod metadata;
@@ -288,21 +289,24 @@ impl Admin {
 
     /// Reads rows as text; NULL is `NULL`.
     pub(crate) fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
-        let text = sql.to_owned();
-        block_on(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut self.connection))
+        self.try_rows(sql)
             .unwrap_or_else(|error| panic!("{sql}: {error}"))
-            .iter()
-            .map(|row| {
-                (0..row.len())
-                    .map(|index| {
-                        let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).unwrap();
-                        bytes.map_or("NULL".to_owned(), |b| {
-                            String::from_utf8_lossy(&b).into_owned()
-                        })
-                    })
-                    .collect()
+    }
+
+    /// Reads rows as text, which may fail.
+    pub(crate) fn try_rows(&mut self, sql: &str) -> Result<Vec<Vec<String>>, sqlx::Error> {
+        let text = sql.to_owned();
+        let rows = block_on(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut self.connection))?;
+        let cell = |row: &sqlx::mysql::MySqlRow, index| {
+            let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).unwrap();
+            bytes.map_or("NULL".to_owned(), |bytes| {
+                String::from_utf8_lossy(&bytes).into_owned()
             })
-            .collect()
+        };
+        Ok(rows
+            .iter()
+            .map(|row| (0..row.len()).map(|index| cell(row, index)).collect())
+            .collect())
     }
 
     /// The first cell.

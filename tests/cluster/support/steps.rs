@@ -88,7 +88,7 @@ impl Script {
     }
 
     /// Where faults strike that are shared by many runs: both sides of every
-    /// COMMIT and a side of every sixth command, or of everything with
+    /// COMMIT and the first command of every part, or of every command with
     /// `SF_EVERY_STEP=1`.
     pub(crate) fn points(&self) -> Vec<Point> {
         let every = every_step();
@@ -97,8 +97,7 @@ impl Script {
             let side = usize::from(point.side == Side::After);
             every
                 || is_commit(&self.commands[point.number - 1])
-                || point.number % 12 == 6 * side
-                // At least one of every part.
+                // And one of every part.
                 || (*self.numbers(self.part(point.number)).start() == point.number && side == 0)
         });
         points
