@@ -14,7 +14,8 @@ use crate::failure::Failure;
 pub(crate) enum Class {
     /// Lost against another transaction (1213, 1205, 1020): roll back, try again.
     Conflict,
-    /// The server takes no statements now (1047 on Galera, 1053, 1927).
+    /// The server takes no statements now (1047 on Galera, and 1180 in answer to
+    /// a COMMIT when it loses its quorum; 1053, 1927).
     NotReady,
     /// The connection broke or went silent; whether the statement ran is unknown.
     Lost,
@@ -62,7 +63,7 @@ impl Class {
     fn of_number(number: u16) -> Self {
         match number {
             1213 | 1205 | 1020 => Self::Conflict,
-            1047 | 1053 | 1927 | 1040 | 1203 | 1226 => Self::NotReady,
+            1047 | 1053 | 1180 | 1927 | 1040 | 1203 | 1226 => Self::NotReady,
             1152 | 1158..=1161 | 1184 | 2006 | 2013 => Self::Lost,
             1290 | 1792 | 1836 => Self::ReadOnly,
             1021 | 1030 | 1037 | 1041 | 1114 => Self::Full,
@@ -277,6 +278,7 @@ mod tests {
             (1213, Class::Conflict, true),
             (1205, Class::Conflict, true),
             (1047, Class::NotReady, true),
+            (1180, Class::NotReady, true),
             (1290, Class::ReadOnly, true),
             (1836, Class::ReadOnly, true),
             (1114, Class::Full, true),

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, test_kill_process};
 use sf_command::{Child, Cmd, Tool};
 
 use super::build::Build;
@@ -222,7 +222,7 @@ impl Galera {
 
     /// Until a status variable of a server has that value.
     pub(crate) fn wait_status(&mut self, node: usize, name: &str, value: &str) {
-        let deadline = Instant::now() + Duration::from_secs(150);
+        let deadline = Instant::now() + Duration::from_mins(1);
         let sql = format!("SHOW STATUS LIKE '{name}'");
         loop {
             let found = self.try_admin(node).ok().and_then(|mut admin| {
@@ -250,6 +250,18 @@ impl Galera {
         tail.join("\n")
     }
 
+    /// Brings back whatever a test that failed left broken.
+    pub(crate) fn mend(&mut self) {
+        for node in 0..NODES {
+            if self.children[node].is_none() {
+                self.launch(node, false);
+            }
+            ip(&format!("link set {} up", self.port_of(node)));
+            self.peers(node, "del");
+        }
+        self.wait_whole();
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self, node: usize) {
         if let Some(mut child) = self.children[node].take() {
@@ -257,17 +269,6 @@ impl Galera {
         }
     }
 
-    /// Starts a server that was killed, and waits until it has caught up.
-    pub(crate) fn restart(&mut self, node: usize) {
-        self.launch(node, false);
-        self.wait_whole();
-    }
-
-    /// SIGSTOP or SIGCONT.
-    pub(crate) fn signal(&self, node: usize, signal: Signal) {
-        let pid = self.children[node].as_ref().unwrap().pid();
-        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
-    }
 
     /// Cuts a server off from everybody.
     pub(crate) fn partition(&self, node: usize) {
@@ -279,20 +280,13 @@ impl Galera {
         self.peers(node, "add");
     }
 
-    /// Ends a partition or an isolation.
-    pub(crate) fn heal(&mut self, node: usize) {
-        ip(&format!("link set {} up", self.port_of(node)));
-        self.peers(node, "del");
-        self.wait_whole();
-    }
-
     fn peers(&self, node: usize, action: &str) {
         let namespace = self.namespace(node);
         for peer in (0..NODES).filter(|peer| *peer != node) {
             let peer = self.address(peer).ip();
             let command = format!("-n {namespace} route {action} blackhole {peer}/32");
             let done = run(&command);
-            // A partition has none of these routes.
+            // Only an isolation has these routes.
             assert!(done.is_ok() || action == "del", "ip {command}: {done:?}");
         }
     }

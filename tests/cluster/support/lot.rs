@@ -10,7 +10,7 @@ use sf_command::Child;
 
 use super::agent::Agent;
 use super::matrix::Outcome;
-use super::proxy::{Proxy, Side, Then};
+use super::proxy::{At, Proxy, Side, Then};
 use super::steps::Point;
 
 /// Runs that are on their way at once. More would only wait for processors, and
@@ -22,13 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(170);
 
 /// The barrier at which runs stop.
 #[derive(Default)]
-struct Barrier {
+pub(crate) struct Barrier {
     state: Mutex<(BTreeSet<usize>, bool)>,
     changed: Condvar,
 }
 
 impl Barrier {
-    fn park(&self, index: usize) {
+    /// Stands here until it opens.
+    pub(crate) fn park(&self, index: usize) {
         let mut state = self.state.lock().unwrap();
         state.0.insert(index);
         self.changed.notify_all();
@@ -37,11 +38,22 @@ impl Barrier {
         }
     }
 
-    fn parked(&self) -> BTreeSet<usize> {
+    /// Who stands here.
+    pub(crate) fn parked(&self) -> BTreeSet<usize> {
         self.state.lock().unwrap().0.clone()
     }
 
-    fn open(&self) {
+    /// Until that many stand here, or for ten seconds.
+    pub(crate) fn wait_for(&self, count: usize) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.parked().len() < count && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.parked().len() >= count
+    }
+
+    /// Lets everybody go on, now and later.
+    pub(crate) fn open(&self) {
         if let Ok(mut state) = self.state.lock() {
             state.1 = true;
         }
@@ -92,7 +104,7 @@ impl Lot {
             let (proxy, dsn) = place(&name);
             let barrier = Arc::clone(&lot.barrier);
             let side = point.side;
-            proxy.arm_then(point.number, side, move || {
+            proxy.arm_then(At::Command(point.number), side, move || {
                 barrier.park(index);
                 then(side)
             });
@@ -124,7 +136,14 @@ impl Lot {
                 let ended = run.child.try_wait().unwrap();
                 // The last command is one that the agent does not wait for.
                 let early = ended.is_some() && !self.barrier.parked().contains(&index);
-                assert!(!early, "{:?}: not reached: {}", run.point, run.agent.log());
+                assert!(
+                    !early,
+                    "{:?}: not reached: {}\n{:#?}\n{:?}",
+                    run.point,
+                    run.agent.log(),
+                    run.proxy.log(),
+                    run.proxy.errors()
+                );
             }
             assert!(Instant::now() < deadline, "the runs do not get to their points");
             std::thread::sleep(Duration::from_millis(5));

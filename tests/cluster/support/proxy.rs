@@ -23,6 +23,15 @@ pub(crate) enum Side {
     After,
 }
 
+/// Which command to stop at, counted from 1 over all connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum At {
+    /// The n-th.
+    Command(usize),
+    /// The n-th COMMIT.
+    Commit(usize),
+}
+
 /// What becomes of the connection at the point, once the action is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Then {
@@ -52,8 +61,10 @@ struct State {
     server: SocketAddr,
     /// Commands seen, over all connections.
     seen: AtomicUsize,
-    /// The command to stop at, counted from 1.
-    stop: Mutex<Option<(usize, Side, Action)>>,
+    /// COMMITs among them.
+    commits: AtomicUsize,
+    /// The command to stop at.
+    stop: Mutex<Option<(At, Side, Action)>>,
     /// First bytes of each command, for reports.
     log: Mutex<Vec<String>>,
     /// Error numbers that the server answered with, with the command.
@@ -80,6 +91,7 @@ impl Proxy {
         let state = Arc::new(State {
             server,
             seen: AtomicUsize::new(0),
+            commits: AtomicUsize::new(0),
             stop: Mutex::new(None),
             log: Mutex::new(Vec::new()),
             errors: Mutex::new(Vec::new()),
@@ -99,23 +111,24 @@ impl Proxy {
     /// Counts from zero again, and at command `number` drops the connection
     /// after calling `action`. Happens once; later commands pass.
     pub(crate) fn arm(&self, number: usize, side: Side, action: impl FnOnce() + Send + 'static) {
-        self.arm_then(number, side, || {
+        self.arm_then(At::Command(number), side, || {
             action();
             Then::Cut
         });
     }
 
-    /// Counts from zero again, and at command `number` does what `action` says
-    /// once it returns. Happens once; later commands pass.
+    /// Counts from zero again, and at that command does what `action` says once
+    /// it returns. Happens once; later commands pass.
     pub(crate) fn arm_then(
         &self,
-        number: usize,
+        at: At,
         side: Side,
         action: impl FnOnce() -> Then + Send + 'static,
     ) {
         self.state.seen.store(0, Ordering::SeqCst);
+        self.state.commits.store(0, Ordering::SeqCst);
         self.state.log.lock().unwrap().clear();
-        *self.state.stop.lock().unwrap() = Some((number, side, Box::new(action)));
+        *self.state.stop.lock().unwrap() = Some((at, side, Box::new(action)));
     }
 
     /// Stops nothing any more. Was the armed point never reached?
@@ -241,8 +254,13 @@ fn count(state: &State, packet: &[u8]) -> Option<(Side, Action)> {
         .lock()
         .unwrap()
         .push(format!("{:#04x} {shown}", packet[4]));
+    let commit = shown.ends_with("COMMIT");
+    let commits = state.commits.fetch_add(usize::from(commit), Ordering::SeqCst) + 1;
     let mut stop = state.stop.lock().unwrap();
-    if stop.as_ref().is_some_and(|(at, ..)| *at == number) {
+    if stop.as_ref().is_some_and(|(at, ..)| match at {
+        At::Command(wanted) => *wanted == number,
+        At::Commit(wanted) => commit && *wanted == commits,
+    }) {
         stop.take().map(|(_, side, action)| (side, action))
     } else {
         None
