@@ -110,7 +110,10 @@ fn agents_all_over_the_cluster_leave_exactly_one_bootstrap() {
     let agents: Vec<Agent> = (0..15)
         .map(|number: usize| {
             let hosts = [0, 1, 2].map(|shift| cluster.address((number + shift) % NODES));
-            Agent::new(&format!("db{number}.example"), &Galera::dsn("storm", &hosts))
+            Agent::new(
+                &format!("db{number}.example"),
+                &Galera::dsn("storm", &hosts),
+            )
         })
         .collect();
     let mut running: Vec<_> = agents
@@ -268,7 +271,8 @@ fn whoever_loses_at_commit_adopts_what_the_winner_wrote() {
             lost.extend(proxy.errors());
             section.add(operation, Outcome::Finished);
         }
-        let at_commit = |(number, command): &(u16, String)| *number == 1213 && command.ends_with("COMMIT");
+        let at_commit =
+            |(number, command): &(u16, String)| *number == 1213 && command.ends_with("COMMIT");
         assert!(lost.iter().any(at_commit), "{operation}: {lost:?}");
         let state = end_state(&mut cluster.admin(0), &name, true);
         assert_eq!(state, base.state, "{operation}");

@@ -77,7 +77,11 @@ impl Bench {
             // Another bcrypt takes as long as all the rest: a sample.
             let verify = part.starts_with("key/") || run.point.number % 8 == 0;
             let at = format!("{fault}: {:?} of {part}", run.point);
-            assert_eq!(end_state(&mut admin, &run.name, verify), self.undisturbed, "{at}");
+            assert_eq!(
+                end_state(&mut admin, &run.name, verify),
+                self.undisturbed,
+                "{at}"
+            );
             section.add(part, Outcome::of(run.code).unwrap());
         }
         section.publish();
@@ -224,7 +228,10 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Cmd::new(Tool::Umount).arg("--lazy").arg(self.0.path()).run();
+        let _ = Cmd::new(Tool::Umount)
+            .arg("--lazy")
+            .arg(self.0.path())
+            .run();
     }
 }
 

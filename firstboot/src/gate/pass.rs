@@ -12,9 +12,7 @@ use super::decide::{Decision, How, Image, decide};
 use super::facts::{self, Facts};
 use crate::claim::{self, Step};
 use crate::codes;
-use crate::database::{
-    Arg, Class, Connector, Link, Session, SqlError, Statement, schema,
-};
+use crate::database::{Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
 use crate::failure::Failure;
 
 /// The node that asks.

@@ -61,9 +61,7 @@ impl Build {
     pub(crate) fn seed(self) -> PathBuf {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let version = self.mariadbd().arg("--version").run().unwrap().text();
-        let words = version
-            .split_whitespace()
-            .skip_while(|word| *word != "Ver");
+        let words = version.split_whitespace().skip_while(|word| *word != "Ver");
         let version: String = words
             .clone()
             .nth(1)

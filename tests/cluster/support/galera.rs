@@ -161,7 +161,12 @@ impl Galera {
         // when mariadbd itself changes its user.
         let child = Cmd::new(Tool::Ip)
             .args(["netns", "exec", &self.namespace(node)])
-            .args(["setpriv", "--reuid=mysql", "--regid=mysql", "--clear-groups"])
+            .args([
+                "setpriv",
+                "--reuid=mysql",
+                "--regid=mysql",
+                "--clear-groups",
+            ])
             .args(["--pdeathsig=KILL", "--", "mariadbd", "--no-defaults"])
             .arg(format!("--datadir={}", path("data")))
             .arg(format!("--socket={}", path("socket")))
@@ -170,7 +175,10 @@ impl Galera {
             .arg(format!("--wsrep-node-address={}", self.address(node).ip()))
             .arg(format!("--wsrep-node-name=node{node}"))
             .arg(format!("--wsrep-cluster-name=sfg{}", self.slot))
-            .arg(format!("--wsrep-cluster-address=gcomm://{}", peers.join(",")))
+            .arg(format!(
+                "--wsrep-cluster-address=gcomm://{}",
+                peers.join(",")
+            ))
             .arg(format!("--wsrep-provider-options={PROVIDER}"))
             .args(first.then_some("--wsrep-new-cluster"))
             .args([
@@ -269,7 +277,6 @@ impl Galera {
         }
     }
 
-
     /// Cuts a server off from everybody.
     pub(crate) fn partition(&self, node: usize) {
         ip(&format!("link set {} down", self.port_of(node)));
@@ -321,14 +328,14 @@ fn take_slot() -> u16 {
             continue;
         }
         ip(&format!("link set {bridge} alias {}", std::process::id()));
-        ip(&format!(
-            "addr add {}/24 dev {bridge}",
-            address(slot, 254)
-        ));
+        ip(&format!("addr add {}/24 dev {bridge}", address(slot, 254)));
         ip(&format!("link set {bridge} up"));
         return slot;
     }
-    panic!("no bridge could be made: {:?}", run("link add name sfg0 type bridge"));
+    panic!(
+        "no bridge could be made: {:?}",
+        run("link add name sfg0 type bridge")
+    );
 }
 
 /// Removes what tests that were killed left behind.

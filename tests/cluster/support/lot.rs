@@ -145,7 +145,10 @@ impl Lot {
                     run.proxy.errors()
                 );
             }
-            assert!(Instant::now() < deadline, "the runs do not get to their points");
+            assert!(
+                Instant::now() < deadline,
+                "the runs do not get to their points"
+            );
             std::thread::sleep(Duration::from_millis(5));
         }
     }
@@ -184,7 +187,13 @@ impl Lot {
             }
             for run in chunk {
                 let code = end(&mut run.child, deadline);
-                assert_eq!(code, 0, "{:?}: the next run: {}", run.point, run.agent.log());
+                assert_eq!(
+                    code,
+                    0,
+                    "{:?}: the next run: {}",
+                    run.point,
+                    run.agent.log()
+                );
             }
         }
         runs

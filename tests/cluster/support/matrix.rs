@@ -111,7 +111,10 @@ impl Section {
     }
 
     fn body(&self) -> String {
-        let mut text = format!("{}\n\n| part | points | outcome |\n|---|---|---|\n", self.about);
+        let mut text = format!(
+            "{}\n\n| part | points | outcome |\n|---|---|---|\n",
+            self.about
+        );
         for (part, (points, outcomes)) in self.rows() {
             let words: Vec<&str> = outcomes.iter().map(|outcome| outcome.words()).collect();
             let _ = writeln!(text, "| {part} | {points} | {} |", words.join("; "));

@@ -12,6 +12,7 @@ pub(crate) mod matrix;
 pub(crate) mod metadata;
 pub(crate) mod normal;
 pub(crate) mod proxy;
+pub(crate) mod readers;
 pub(crate) mod steps;
 
 use std::net::TcpListener;

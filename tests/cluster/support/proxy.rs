@@ -255,7 +255,10 @@ fn count(state: &State, packet: &[u8]) -> Option<(Side, Action)> {
         .unwrap()
         .push(format!("{:#04x} {shown}", packet[4]));
     let commit = shown.ends_with("COMMIT");
-    let commits = state.commits.fetch_add(usize::from(commit), Ordering::SeqCst) + 1;
+    let commits = state
+        .commits
+        .fetch_add(usize::from(commit), Ordering::SeqCst)
+        + 1;
     let mut stop = state.stop.lock().unwrap();
     if stop.as_ref().is_some_and(|(at, ..)| match at {
         At::Command(wanted) => *wanted == number,
