@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use support::agent::{Agent, OPERATIONS};
+use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
 use support::lot::{Barrier, Lot, Run};
 use support::matrix::{Outcome, Section};
@@ -279,4 +280,21 @@ fn whoever_loses_at_commit_adopts_what_the_winner_wrote() {
         same_everywhere(&cluster, &name);
     }
     section.publish();
+}
+
+/// As on one server (`gate.rs`), with the two nodes on two servers, where locks
+/// do not meet and the loser learns of it at COMMIT.
+#[test]
+fn passages_that_cross_on_two_servers_leave_what_the_rules_allow() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    make(&cluster, "crossing");
+    let (first, second) = (cluster.address(0), cluster.address(1));
+    let mut ground = Ground::new("crossing", first, second, cluster.admin(1));
+    let points: usize = crossing::ALL.iter().map(|each| ground.cross(each)).sum();
+    same_everywhere(&cluster, "crossing");
+    println!(
+        "Galera: {} crossings at {points} points",
+        crossing::ALL.len()
+    );
 }

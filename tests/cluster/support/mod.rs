@@ -6,6 +6,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod build;
+pub(crate) mod crossing;
 pub(crate) mod galera;
 pub(crate) mod lot;
 pub(crate) mod matrix;
@@ -214,7 +215,12 @@ impl Drop for Server {
 
 /// A DSN on a loopback port, without TLS so that a proxy can read along.
 pub(crate) fn dsn(name: &str, port: u16) -> String {
-    format!("mysql://{name}:{PASSWORD}@127.0.0.1:{port}/{name}?ssl-mode=disabled")
+    dsn_at(name, (std::net::Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// A DSN on an address.
+pub(crate) fn dsn_at(name: &str, address: std::net::SocketAddr) -> String {
+    format!("mysql://{name}:{PASSWORD}@{address}/{name}?ssl-mode=disabled")
 }
 
 /// Copies a data folder. Without holes: a server relies on having the space of
