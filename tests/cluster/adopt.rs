@@ -187,6 +187,8 @@ fn half_of_another_deployers_work_is_kept_and_finished() {
     }
 }
 
+type Change = fn(&mut Inputs);
+
 /// One contradiction at a time: it is refused, both sides are named, neither
 /// secret is, and nothing is written.
 #[test]
@@ -194,7 +196,6 @@ fn every_contradiction_is_refused_and_names_both_sides() {
     let server = shared();
     let mut admin = server.admin();
     let at = format!("127.0.0.1:{}", server.port);
-    type Change = fn(&mut Inputs);
     let table: [(&str, Change, [&str; 2]); 7] = [
         (
             "",

@@ -100,7 +100,6 @@ fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run], fault: &str, about:
         section.add(part, Outcome::of(run.code).unwrap());
     }
     section.publish();
-    println!("Galera {fault}: {} runs", runs.len());
 }
 
 #[test]

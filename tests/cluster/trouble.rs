@@ -85,7 +85,6 @@ impl Bench {
             section.add(part, Outcome::of(run.code).unwrap());
         }
         section.publish();
-        println!("{} {fault}: {} runs", build.name(), runs.len());
     }
 }
 

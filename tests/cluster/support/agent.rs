@@ -50,7 +50,7 @@ impl Agent {
              max_hypervisor_mtu = 8950\n\
              [database]\n\
              dsn = \"{dsn}\"\n\
-             wait = \"100s\"\n\
+             wait = \"280s\"\n\
              [secrets]\n\
              system_key = \"{KEY}\"\n\
              [config]\n\
@@ -81,7 +81,7 @@ impl Agent {
             .arg("--manifest")
             .arg(self.path("manifest.json"))
             .args(["--release-descriptor", release])
-            .timeout(Duration::from_secs(150))
+            .timeout(Duration::from_mins(5))
             .log_to(self.path("log"))
     }
 

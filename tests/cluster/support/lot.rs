@@ -18,7 +18,7 @@ use super::steps::Point;
 const AT_ONCE: usize = 10;
 
 /// How long anything here may take.
-const PATIENCE: Duration = Duration::from_secs(170);
+const PATIENCE: Duration = Duration::from_secs(280);
 
 /// The barrier at which runs stop.
 #[derive(Default)]

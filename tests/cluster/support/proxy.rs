@@ -59,6 +59,8 @@ struct Valve {
 
 struct State {
     server: SocketAddr,
+    /// Connections that are being carried.
+    live: AtomicUsize,
     /// Commands seen, over all connections.
     seen: AtomicUsize,
     /// COMMITs among them.
@@ -90,6 +92,7 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(State {
             server,
+            live: AtomicUsize::new(0),
             seen: AtomicUsize::new(0),
             commits: AtomicUsize::new(0),
             stop: Mutex::new(None),
@@ -100,8 +103,10 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let state = Arc::clone(&shared);
+                state.live.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     let _ = serve(client, &state);
+                    state.live.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
@@ -133,7 +138,19 @@ impl Proxy {
 
     /// Stops nothing any more. Was the armed point never reached?
     pub(crate) fn disarm(&self) -> bool {
+        self.settle();
         self.state.stop.lock().unwrap().take().is_some()
+    }
+
+    /// Until the last words of a client that has ended are read: it does not
+    /// wait for an answer to its good-bye.
+    fn settle(&self) {
+        for _ in 0..2_000 {
+            if self.state.live.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Commands seen since it was armed.
@@ -144,11 +161,13 @@ impl Proxy {
     /// Error numbers that the server has answered with, each with the command
     /// that it was the answer to.
     pub(crate) fn errors(&self) -> Vec<(u16, String)> {
+        self.settle();
         self.state.errors.lock().unwrap().clone()
     }
 
     /// The commands seen since it was armed, as text.
     pub(crate) fn log(&self) -> Vec<String> {
+        self.settle();
         self.state.log.lock().unwrap().clone()
     }
 }

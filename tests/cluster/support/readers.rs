@@ -135,7 +135,7 @@ pub(crate) fn read(admin: &mut Admin, database: &str, key: &str, secret: &Secret
             "SELECT {} FROM `{database}`.`{table}`",
             cells.join(", ")
         )) {
-            input += &format!("\"{table}\"\t{}\n", row.join("\t"));
+            input.extend(["\"", table, "\"\t", &row.join("\t"), "\n"]);
         }
     }
     let printed = Cmd::new(Tool::Python3)

@@ -44,7 +44,10 @@ impl Script {
                 parts.push(GOODBYE);
             } else {
                 // To the end of its transaction.
-                let length = 1 + commands[number..].iter().position(is_commit).unwrap_or(0);
+                let length = 1 + commands[number..]
+                    .iter()
+                    .position(|c| is_commit(c))
+                    .unwrap_or(0);
                 let own = &commands[number..number + length];
                 let operation = OPERATIONS
                     .into_iter()
@@ -104,7 +107,7 @@ impl Script {
     }
 }
 
-fn is_commit(command: &String) -> bool {
+fn is_commit(command: &str) -> bool {
     command.ends_with("COMMIT")
 }
 
