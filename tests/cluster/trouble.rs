@@ -204,7 +204,7 @@ impl SmallDisk {
             .tempdir()
             .unwrap();
         Cmd::new(Tool::Mount)
-            .args(["-t", "tmpfs", "-o", "size=512m", "sf-small-disk"])
+            .args(["-t", "tmpfs", "-o", "size=1g", "sf-small-disk"])
             .arg(folder.path())
             .run()
             .expect("a file system to fill needs root");
