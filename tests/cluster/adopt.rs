@@ -94,7 +94,8 @@ fn bootstrap_of_develop(server: &Server) {
         dump(&mut admin, "develop"),
     );
     let report = bootstrap(&connector, inputs()).unwrap();
-    assert_eq!(report.tables.len(), 4, "the agent's own: {report:?}");
+    let own = |table: &String| table.starts_with("bootstrap_") || table == "cluster_series";
+    assert!(report.tables.iter().all(own), "{report:?}");
     assert!(
         report
             .operations

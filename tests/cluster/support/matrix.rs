@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::Mutex;
 
 use super::steps::{Script, every_step};
 
@@ -85,10 +84,9 @@ impl Section {
 
     /// Writes the section, or compares it with the written one.
     pub(crate) fn publish(&self) {
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-        let _guard = ONE_AT_A_TIME
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Several tests, and several test programs, may get here at once.
+        let folder = std::fs::File::open(path().parent().unwrap()).unwrap();
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
         let text = std::fs::read_to_string(path()).unwrap_or_default();
         let mut sections = sections(&text);
         if std::env::var_os("SF_UPDATE_REFERENCE").is_some() {
