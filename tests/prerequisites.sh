@@ -32,6 +32,10 @@ for set in "$@"; do
       need_file /usr/share/OVMF/OVMF_CODE_4M.fd ovmf "UEFI firmware for the virtual machines"
       need qemu-img qemu-utils "throw-away overlays over the images"
       need mariadbd mariadb-server "the real database of the tests" mariadb
+      need_file /usr/lib/galera/libgalera_smm.so galera-4 "the three-node cluster of the tests"
+      need rsync rsync "brings a Galera node up to date"
+      need ip iproute2 "gives each Galera node a network of its own"
+      need_file /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 libfaketime "sets clocks back by years"
       need etcd etcd-server "the store of Shaken Fist 0.7, which the booted nodes use" etcd
       need mkfs.fat dosfstools "makes the FAT config drives of the tests"
       need mcopy mtools "puts files on them"
@@ -63,6 +67,9 @@ if [ ${#packages[@]} -gt 0 ]; then
     systemctl disable --now "${services[@]}" >&2
   fi
 fi
+
+# MariaDB as the images' Debian has it, beside the host's own.
+case " $* " in *" test "*) "$(dirname "$0")/mariadb-11.8.sh" ;; esac
 
 if [ -n "$want_deny" ] && ! command -v cargo-deny >/dev/null; then
   if [ ! -x "$cache/cargo-deny/bin/cargo-deny" ]; then

@@ -9,7 +9,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,9 +16,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::agent::Agent;
+use support::agent::{Agent, OPERATIONS};
+use support::matrix::{Outcome, Section};
 use support::normal::{EndState, end_state};
 use support::proxy::{Proxy, Side};
+use support::steps::{CHECKS, GOODBYE, Point, Script};
 use support::{Admin, Server, dsn};
 
 /// What happens at the point.
@@ -29,30 +30,6 @@ enum Blow {
     Kill,
     /// The connection breaks, the agent lives.
     Cut,
-}
-
-type Point = (Blow, usize, Side);
-
-/// What the agent is doing at a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    /// Checking, on a connection of its own.
-    Checks,
-    /// Bootstrapping.
-    Bootstrap,
-    /// Ending the last connection.
-    Goodbye,
-}
-
-/// The first byte of a logged command says what it is; 1 ends a connection.
-fn part_of(commands: &[String], number: usize) -> Part {
-    let ends = |command: &String| command.starts_with("0x01");
-    let checks = commands.iter().position(ends).unwrap() + 1;
-    match number {
-        number if number <= checks => Part::Checks,
-        number if number < commands.len() => Part::Bootstrap,
-        _ => Part::Goodbye,
-    }
 }
 
 /// One database with a proxy in front and a node that uses it.
@@ -100,10 +77,11 @@ impl Bench {
         end_state(&mut self.admin, &self.name, verify)
     }
 
-    /// Strikes at a point; returns false when the run ended before it.
-    fn strike(&mut self, (blow, number, side): Point, part: Part) -> bool {
+    /// Strikes at a point; `None` when the run ended before it.
+    fn strike(&mut self, blow: Blow, point: Point, part: &str) -> Option<Outcome> {
         self.reset();
-        match blow {
+        let Point { number, side } = point;
+        let outcome = match blow {
             Blow::Kill => {
                 let pid = Arc::new(Mutex::new(None));
                 let victim = Arc::clone(&pid);
@@ -112,35 +90,35 @@ impl Bench {
                 *pid.lock().unwrap() = Pid::from_raw(child.pid().cast_signed());
                 let status = child.wait_timeout(Duration::from_mins(1)).unwrap();
                 if self.proxy.disarm() {
-                    return false;
+                    return None;
                 }
                 let status = status.expect("the agent hangs");
                 // It may be gone already when the command is its good-bye.
                 let killed = status.signal() == Some(9);
-                let goodbye = part == Part::Goodbye;
                 assert!(
-                    killed || (goodbye && status.success()),
+                    killed || (part == GOODBYE && status.success()),
                     "{status}: {}",
                     self.agent.log()
                 );
+                Outcome::Resumed
             }
             Blow::Cut => {
                 self.proxy.arm(number, side, || {});
                 let code = self.run();
                 if self.proxy.disarm() {
-                    return false;
+                    return None;
                 }
                 // The bootstrap itself goes on; the checks before it, which have
                 // nothing to go on with, may leave it to systemd to try again.
-                let allowed = code == 0 || (code == 75 && part == Part::Checks);
+                let allowed = code == 0 || (code == 75 && part == CHECKS);
                 assert!(allowed, "exit code {code}: {}", self.agent.log());
-                if code == 0 {
-                    return true;
-                }
+                Outcome::of(code).unwrap()
             }
+        };
+        if outcome != Outcome::Finished {
+            self.run_well("the run after the blow");
         }
-        self.run_well("the run after the blow");
-        true
+        Some(outcome)
     }
 }
 
@@ -181,67 +159,87 @@ fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off() {
     let mut bench = Bench::new(&server, "undisturbed");
     bench.proxy.arm(usize::MAX, Side::Before, || {});
     bench.run_well("undisturbed");
-    let commands = bench.proxy.log();
+    let script = Script::new(bench.proxy.log());
     let undisturbed = bench.end_state(true);
     // Enough to be the whole story: all operations were committed one by one.
-    let commits = commands.iter().filter(|c| c.ends_with("COMMIT")).count();
-    assert_eq!(commits, support::agent::OPERATIONS.len(), "{commands:#?}");
+    assert_eq!(script.commits(), OPERATIONS.len(), "{:#?}", script.commands);
     bench.proxy.disarm();
-    let first = commands
-        .iter()
-        .position(|c| c.contains("key/system/deploy"))
-        .unwrap();
-    let last = first
-        + commands[first..]
-            .iter()
-            .position(|c| c.ends_with("COMMIT"))
-            .unwrap();
-    // Numbers count from 1.
-    let making_the_key = first + 1..=last + 1;
+    let making_the_key = script.numbers("key/system/deploy");
 
-    let mut points: Vec<Point> = Vec::new();
-    for number in 1..=commands.len() {
-        for blow in [Blow::Kill, Blow::Cut] {
-            points.extend([(blow, number, Side::Before), (blow, number, Side::After)]);
-        }
-    }
-    let (next, struck) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    let blows: Vec<(Blow, Point)> = script
+        .every_point()
+        .into_iter()
+        .flat_map(|point| [(Blow::Kill, point), (Blow::Cut, point)])
+        .collect();
+    let section = |fault, about| Mutex::new(Section::new("MariaDB 10.11", fault, about, &script));
+    let killed = section(
+        "the agent is killed",
+        "SIGKILL to the agent, and another run.",
+    );
+    let cut = section(
+        "the connection breaks",
+        "Both sides see the connection end; the server lives.",
+    );
+    let commit_lost = section(
+        "COMMIT is lost on its way",
+        "The connection breaks before the server has seen the COMMIT: nothing of the operation is there.",
+    );
+    let answer_lost = section(
+        "the answer to COMMIT is lost",
+        "The connection breaks after the server has committed and before the agent hears of it: the record tells.",
+    );
+    let next = AtomicUsize::new(0);
     let workers = thread::available_parallelism()
         .map_or(2, usize::from)
         .clamp(2, 4);
     thread::scope(|scope| {
         for worker in 0..workers {
-            let (server, points, undisturbed) = (&server, &points, &undisturbed);
-            let (commands, next, struck) = (&commands, &next, &struck);
-            let making_the_key = making_the_key.clone();
+            let (server, blows, undisturbed, script) = (&server, &blows, &undisturbed, &script);
+            let (next, making_the_key) = (&next, making_the_key.clone());
+            let (killed, cut) = (&killed, &cut);
+            let (commit_lost, answer_lost) = (&commit_lost, &answer_lost);
             scope.spawn(move || {
                 let _guard = StopOthers(next);
                 let mut bench = Bench::new(server, &format!("crash{worker}"));
-                while let Some(point) = points.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let at = format!("{point:?} {}", commands[point.1 - 1]);
-                    let part = part_of(commands, point.1);
-                    assert!(bench.strike(*point, part), "{at}: not reached");
+                while let Some((blow, point)) = blows.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    let command = &script.commands[point.number - 1];
+                    let at = format!("{blow:?} {point:?} {command}");
+                    let part = script.part(point.number);
+                    let outcome = bench.strike(*blow, *point, part);
+                    let outcome = outcome.unwrap_or_else(|| panic!("{at}: not reached"));
                     // Another bcrypt takes as long as all the rest: it looks at
                     // the transaction that makes the key, and at a sample.
-                    let verify = making_the_key.contains(&point.1) || point.1 % 8 == 0;
+                    let verify = making_the_key.contains(&point.number) || point.number % 8 == 0;
                     assert_eq!(&bench.end_state(verify), undisturbed, "{at}");
-                    *struck.lock().unwrap().entry(point.0).or_insert(0) += 1;
+                    let commit = command.ends_with("COMMIT");
+                    match (blow, point.side) {
+                        (Blow::Kill, _) => killed,
+                        (Blow::Cut, Side::Before) if commit => commit_lost,
+                        (Blow::Cut, Side::After) if commit => answer_lost,
+                        (Blow::Cut, _) => cut,
+                    }
+                    .lock()
+                    .unwrap()
+                    .add(part, outcome);
                 }
             });
         }
     });
     // One past the last command: the run finishes undisturbed.
-    assert!(!bench.strike(
-        (Blow::Kill, commands.len() + 1, Side::Before),
-        Part::Goodbye
-    ));
+    let past = Point {
+        number: script.commands.len() + 1,
+        side: Side::Before,
+    };
+    assert_eq!(bench.strike(Blow::Kill, past, GOODBYE), None);
     assert_eq!(bench.end_state(true), undisturbed);
-    let struck = struck.into_inner().unwrap();
+    for section in [killed, cut, commit_lost, answer_lost] {
+        section.into_inner().unwrap().publish();
+    }
     println!(
-        "{} commands, {commits} commits: killed at {} points, cut off at {}; {:.0} s with {workers} at a time",
-        commands.len(),
-        struck[&Blow::Kill],
-        struck[&Blow::Cut],
+        "{} commands, {} commits: killed at {} points, cut off at as many; {:.0} s with {workers} at a time",
+        script.commands.len(),
+        script.commits(),
+        blows.len() / 2,
         started.elapsed().as_secs_f64()
     );
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use sf_firstboot::bootstrap::wait_for_bootstrap;
 use sf_firstboot::gate::{May, Progress, facts, progress, restart};
+use support::crossing::{self, Ground};
 use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, node, pass, within};
 use support::{Admin, PASSWORD, block_on, connector, shared};
 
@@ -318,4 +319,16 @@ fn waiting_does_not_mend_a_wrong_password() {
     let failure = block_on(wait_for_bootstrap(&connector, within(30), &mut |_| {})).unwrap_err();
     assert_eq!(failure.code.id, "SF-DB-AUTH");
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+/// Joins, introductions and retirements, each stopped at every command while
+/// another crosses it.
+#[test]
+fn passages_that_cross_leave_what_the_rules_allow() {
+    let server = shared();
+    server.database("crossing");
+    let at = server.address();
+    let mut ground = Ground::new("crossing", at, at, server.admin());
+    let points: usize = crossing::ALL.iter().map(|each| ground.cross(each)).sum();
+    println!("{} crossings at {points} points", crossing::ALL.len());
 }

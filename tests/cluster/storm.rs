@@ -35,16 +35,8 @@ fn fifty_agents_at_once_leave_exactly_one_bootstrap() {
     // Each operation was created by one agent, and found by all the others.
     let mut created: BTreeMap<String, usize> = BTreeMap::new();
     for agent in &agents {
-        let log = agent.log();
-        let json = &log[log.find("{\n").expect("a report")..];
-        let report: serde_json::Value = serde_json::Deserializer::from_str(json)
-            .into_iter()
-            .next()
-            .unwrap()
-            .unwrap();
-        for operation in report["operations"].as_array().unwrap() {
-            let name = operation["name"].as_str().unwrap().to_owned();
-            *created.entry(name).or_insert(0) += usize::from(operation["outcome"] == "created");
+        for (name, outcome) in agent.operations() {
+            *created.entry(name).or_insert(0) += usize::from(outcome == "created");
         }
     }
     let once: BTreeMap<String, usize> = OPERATIONS

@@ -14,7 +14,7 @@ use super::plan::{Author, Plan};
 use super::prepare::{Material, Prepared, prepare};
 use crate::codes;
 use crate::database::schema::{self, TableState};
-use crate::database::{Connector, Link, OperationRecord, Session, SqlError, unix_seconds};
+use crate::database::{Connector, Link, OperationRecord, Session, SqlError};
 use crate::failure::Failure;
 use crate::gate::{self, Decision, Facts};
 
@@ -159,7 +159,7 @@ pub async fn rehearse(
             &judgement,
             observed,
             author,
-            unix_seconds(),
+            session.now(),
             &mut Material::default(),
         )
         .map_err(single)?;
@@ -193,16 +193,28 @@ pub async fn rehearse(
 }
 
 async fn survey(session: &mut Session, plan: &Plan) -> Result<Survey, SqlError> {
-    let tables = schema::state(session).await?;
+    let mut tables = schema::state(session).await?;
+    let records = loop {
+        if !tables.has("bootstrap_operations") {
+            break Vec::new();
+        }
+        let records = crate::database::operations(session).await?;
+        if records.is_empty() || tables.missing_cluster().is_empty() {
+            break records;
+        }
+        // Records of what is in tables that were missing a moment ago: another
+        // node has made both since, or somebody has dropped the tables. Only
+        // the tables as they are after the records tell.
+        let since = schema::state(session).await?;
+        if since == tables {
+            break records;
+        }
+        tables = since;
+    };
     let facts = if tables.has_record() {
         gate::read_facts(session).await?
     } else {
         Facts::default()
-    };
-    let records = if tables.has("bootstrap_operations") {
-        crate::database::operations(session).await?
-    } else {
-        Vec::new()
     };
     let mut found = Vec::new();
     for operation in &plan.operations {
@@ -320,7 +332,7 @@ async fn attempt(
         &judgement,
         &observed,
         author,
-        unix_seconds(),
+        session.now(),
         material,
     ) {
         Ok(prepared) => prepared,

@@ -2,7 +2,7 @@
 //! values that are always bound, never pasted.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::mysql::{MySqlArguments, MySqlConnection, MySqlRow};
 use sqlx::{Arguments as _, Connection as _, Row as _};
@@ -93,6 +93,14 @@ pub struct Session {
     pub(super) home: Option<Parking>,
     /// The tables, once all of them have been seen: none of them goes away.
     pub(super) tables: Option<Arc<TableState>>,
+    clock: Clock,
+}
+
+/// The server's clock, read once and carried on by this machine's monotonic one.
+#[derive(Clone, Copy)]
+struct Clock {
+    seconds: f64,
+    read: Instant,
 }
 
 impl std::fmt::Debug for Session {
@@ -117,7 +125,18 @@ impl Session {
             busy: false,
             home: None,
             tables: None,
+            clock: Clock {
+                seconds: super::unix_seconds(),
+                read: Instant::now(),
+            },
         }
+    }
+
+    /// UNIX seconds by the server's clock, which is what rows carry. A node
+    /// without a battery behind its clock boots in another decade, and its
+    /// records would sort before those of everybody else.
+    pub(crate) fn now(&self) -> f64 {
+        self.clock.seconds + self.clock.read.elapsed().as_secs_f64()
     }
 
     /// The server that this session is with, `db1:3306` or a socket's path.
@@ -184,10 +203,18 @@ impl Session {
             .rows(
                 DOING,
                 // Numbers up to MariaDB 11, words (ON, NO_LOCK, …) later.
-                "SELECT CAST(@@global.read_only AS CHAR), CAST(@@global.innodb_read_only AS CHAR)",
+                "SELECT CAST(@@global.read_only AS CHAR), CAST(@@global.innodb_read_only AS CHAR), \
+                 CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS CHAR)",
                 &[],
             )
             .await?;
+        let seconds = row.first().and_then(|row| row.text(2)?.parse().ok());
+        if let Some(seconds) = seconds {
+            self.clock = Clock {
+                seconds,
+                read: Instant::now(),
+            };
+        }
         self.read_only = row.first().is_some_and(|row| {
             (0..2).any(|index| !matches!(row.text(index), None | Some("0" | "OFF")))
         });

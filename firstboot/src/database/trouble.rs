@@ -14,13 +14,15 @@ use crate::failure::Failure;
 pub(crate) enum Class {
     /// Lost against another transaction (1213, 1205, 1020): roll back, try again.
     Conflict,
-    /// The server takes no statements now (1047 on Galera, 1053, 1927).
+    /// The server takes no statements now (1047 on Galera, and 1180 in answer to
+    /// a COMMIT when it loses its quorum; 1053, 1927).
     NotReady,
     /// The connection broke or went silent; whether the statement ran is unknown.
     Lost,
     /// The server takes no writes (1290, 1792, 1836).
     ReadOnly,
-    /// The server has no room (1021, 1114, 1030, 1041).
+    /// The server has no room (1021, 1114, 1030, 1041, and whatever quotes the
+    /// system's own error for it).
     Full,
     /// The row is there already (1062): somebody was faster.
     Duplicate,
@@ -50,6 +52,7 @@ impl Class {
 
     fn of(error: &sqlx::Error) -> Self {
         match error {
+            sqlx::Error::Database(inner) if no_space(inner.message()) => Self::Full,
             sqlx::Error::Database(_) => number(error).map_or(Self::Other, Self::of_number),
             // A protocol error leaves the connection in an unknown state.
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Self::Lost,
@@ -60,7 +63,7 @@ impl Class {
     fn of_number(number: u16) -> Self {
         match number {
             1213 | 1205 | 1020 => Self::Conflict,
-            1047 | 1053 | 1927 | 1040 | 1203 | 1226 => Self::NotReady,
+            1047 | 1053 | 1180 | 1927 | 1040 | 1203 | 1226 => Self::NotReady,
             1152 | 1158..=1161 | 1184 | 2006 | 2013 => Self::Lost,
             1290 | 1792 | 1836 => Self::ReadOnly,
             1021 | 1030 | 1037 | 1041 | 1114 => Self::Full,
@@ -71,6 +74,17 @@ impl Class {
             _ => Self::Other,
         }
     }
+}
+
+/// Does a server's text quote `ENOSPC` (28) or `EDQUOT` (122)? A full disk comes
+/// with the number of whatever was being written: 3, 1004, 1005, 1026, 1598, …
+fn no_space(text: &str) -> bool {
+    ["Errcode: ", "errno: "].iter().any(|label| {
+        text.split(label).skip(1).any(|rest| {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            matches!(digits.as_str(), "28" | "122")
+        })
+    })
 }
 
 /// A statement that failed. Holds no values: statements carry placeholders.
@@ -264,6 +278,7 @@ mod tests {
             (1213, Class::Conflict, true),
             (1205, Class::Conflict, true),
             (1047, Class::NotReady, true),
+            (1180, Class::NotReady, true),
             (1290, Class::ReadOnly, true),
             (1836, Class::ReadOnly, true),
             (1114, Class::Full, true),
@@ -280,6 +295,24 @@ mod tests {
             assert_eq!(class.retried(), retried, "{number}");
         }
         assert!(Class::Lost.reconnects() && !Class::Conflict.reconnects());
+    }
+
+    #[test]
+    fn a_full_disk_is_known_by_what_the_system_said() {
+        for text in [
+            "Error writing file './run5/cluster_series.frm' (Errcode: 28 \"No space left on device\")",
+            "Can't create table `sf`.`x` (errno: 28 \"No space left on device\")",
+            "Error writing file 'binlog' (Errcode: 122 \"Disk quota exceeded\")",
+        ] {
+            assert!(no_space(text), "{text}");
+        }
+        for text in [
+            "Can't create table `sf`.`x` (errno: 150 \"Foreign key constraint is incorrectly formed\")",
+            "Error writing file 'x' (Errcode: 2 \"No such file\")",
+            "Duplicate entry '28' for key 'PRIMARY'",
+        ] {
+            assert!(!no_space(text), "{text}");
+        }
     }
 
     #[test]

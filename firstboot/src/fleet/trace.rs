@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sf_contract::failure::Kind;
 
-use crate::database::{Arg, Class, Connector, Session, SqlError, Statement, unix_seconds};
+use crate::database::{Arg, Class, Connector, Session, SqlError, Statement};
 use crate::failure::Failure;
 use crate::gate::{Image, Node, Progress};
 use crate::identity::same_machine;
@@ -104,7 +104,7 @@ async fn report(
         node.instance_id.as_str().into(),
         progress.phase.into(),
         Arg::from(progress.outcome.map(str::to_owned)),
-        Arg::Real(unix_seconds()),
+        Arg::Real(session.now()),
         Arg::from(progress.last_error.map(str::to_owned)),
         node.fqdn.as_str().into(),
     ];

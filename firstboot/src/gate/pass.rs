@@ -12,9 +12,7 @@ use super::decide::{Decision, How, Image, decide};
 use super::facts::{self, Facts};
 use crate::claim::{self, Step};
 use crate::codes;
-use crate::database::{
-    Arg, Class, Connector, Link, Session, SqlError, Statement, schema, unix_seconds,
-};
+use crate::database::{Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
 use crate::failure::Failure;
 
 /// The node that asks.
@@ -53,7 +51,6 @@ pub async fn pass(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Clearance, Failure> {
     let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, tell);
-    let passed_at = unix_seconds();
     let outcome = link
         .retry(async |session| {
             let tables = schema::state(session).await?;
@@ -70,11 +67,12 @@ pub async fn pass(
                 Ok(step) => step,
                 Err(failure) => return Ok(Err(failure)),
             };
-            record(session, image, node, &facts, (how, &step), passed_at).await?;
-            Ok(Ok((facts, step)))
+            let now = session.now();
+            record(session, image, node, &facts, (how, &step), now).await?;
+            Ok(Ok((facts, step, now)))
         })
         .await?;
-    let (facts, step) = outcome.map_err(|failure| *failure)?;
+    let (facts, step, passed_at) = outcome.map_err(|failure| *failure)?;
     tell_claim(node, &step);
     if let Some(mut session) = link.into_session() {
         retire_empty(&mut session, image, node, &facts).await;

@@ -50,7 +50,7 @@ impl Agent {
              max_hypervisor_mtu = 8950\n\
              [database]\n\
              dsn = \"{dsn}\"\n\
-             wait = \"100s\"\n\
+             wait = \"280s\"\n\
              [secrets]\n\
              system_key = \"{KEY}\"\n\
              [config]\n\
@@ -81,8 +81,27 @@ impl Agent {
             .arg("--manifest")
             .arg(self.path("manifest.json"))
             .args(["--release-descriptor", release])
-            .timeout(Duration::from_secs(150))
+            .timeout(Duration::from_mins(5))
             .log_to(self.path("log"))
+    }
+
+    /// The operations in the report of a run that ended well, each with what
+    /// became of it.
+    pub(crate) fn operations(&self) -> Vec<(String, String)> {
+        let log = self.log();
+        let json = &log[log.find("{\n").expect("a report")..];
+        let report: serde_json::Value = serde_json::Deserializer::from_str(json)
+            .into_iter()
+            .next()
+            .unwrap()
+            .unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        report["operations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|operation| (text(&operation["name"]), text(&operation["outcome"])))
+            .collect()
     }
 
     /// What a started agent wrote.

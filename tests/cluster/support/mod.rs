@@ -5,15 +5,24 @@
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 pub(crate) mod agent;
+pub(crate) mod build;
+pub(crate) mod crossing;
+pub(crate) mod galera;
+pub(crate) mod lot;
+pub(crate) mod matrix;
 pub(crate) mod metadata;
 pub(crate) mod normal;
 pub(crate) mod proxy;
+pub(crate) mod readers;
+pub(crate) mod steps;
 
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
+use build::Build;
+use rustix::process::{Pid, Signal, kill_process};
 use sf_command::{Child, Cmd, Tool};
 use sf_firstboot::database::Connector;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
@@ -26,52 +35,67 @@ pub(crate) const PASSWORD: &str = "pa55-MARKER-word";
 pub(crate) struct Server {
     child: Option<Child>,
     folder: tempfile::TempDir,
+    build: Build,
+    environment: Vec<(String, String)>,
     /// Loopback port.
     pub(crate) port: u16,
 }
 
 impl Server {
-    /// Starts a server with further options, such as `--version=8.0.36`.
+    /// Starts the machine's own MariaDB with further options, such as
+    /// `--version=8.0.36`.
     pub(crate) fn start(options: &[&str]) -> Self {
-        let missing = sf_command::missing(&[Tool::Mariadbd, Tool::MariadbInstallDb]);
-        assert!(
-            missing.is_empty(),
-            "these tests need a real MariaDB; install the package {}",
-            missing[0].package
-        );
+        Self::start_build(Build::Host, options)
+    }
+
+    /// Starts a server of that build.
+    pub(crate) fn start_build(build: Build, options: &[&str]) -> Self {
+        Self::start_in(build, &std::env::temp_dir(), &[], options)
+    }
+
+    /// Starts a server whose files are in a folder of their own under `parent`,
+    /// with further variables in its environment.
+    pub(crate) fn start_in(
+        build: Build,
+        parent: &std::path::Path,
+        environment: &[(&str, &str)],
+        options: &[&str],
+    ) -> Self {
         let folder = tempfile::Builder::new()
             .prefix("sf-mariadb-")
-            .tempdir()
+            .tempdir_in(parent)
             .unwrap();
-        Cmd::new(Tool::Cp)
-            .args(["-r", "--reflink=auto", "--sparse=always"])
-            .arg(seed())
-            .arg(folder.path().join("data"))
-            .run()
-            .unwrap();
+        copy(&build.seed(), &folder.path().join("data"));
         let mut server = Self {
             child: None,
             folder,
+            build,
+            environment: environment
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             port: free_port(),
         };
         server.launch(options);
         server
     }
 
-    fn launch(&mut self, options: &[&str]) {
+    /// Starts the server on its folder; returns once it lets root in.
+    pub(crate) fn launch(&mut self, options: &[&str]) {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let log = self.folder.path().join("log");
         // Not the shared one: a server that starts removes the temporary tables
         // that it finds there, and the one that they belonged to crashes.
         std::fs::create_dir_all(path("tmp")).unwrap();
-        let child = Cmd::new(Tool::Mariadbd)
-            .arg("--no-defaults")
+        let mut command = self
+            .build
+            .mariadbd()
             .arg(format!("--datadir={}", path("data")))
             .arg(format!("--socket={}", path("socket")))
             .arg(format!("--pid-file={}", path("pid")))
             .arg(format!("--tmpdir={}", path("tmp")))
             .arg(format!("--port={}", self.port))
-            .args(account())
+            .args(build::account())
             .args([
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
@@ -84,10 +108,11 @@ impl Server {
                 "--innodb-doublewrite=0",
             ])
             .args(options.iter().copied())
-            .log_to(&log)
-            .spawn()
-            .unwrap();
-        self.child = Some(child);
+            .log_to(&log);
+        for (key, value) in &self.environment {
+            command = command.env(key, value);
+        }
+        self.child = Some(command.spawn().unwrap());
         let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             if block_on(self.options("root").connect()).is_ok() {
@@ -100,6 +125,19 @@ impl Server {
                 std::fs::read_to_string(&log).unwrap_or_default()
             );
             std::thread::sleep(Duration::from_millis(30));
+        }
+    }
+
+    /// Sends the server a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = self.child.as_ref().unwrap().pid();
+        kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Ends the server without a chance to write anything.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
         }
     }
 
@@ -146,17 +184,15 @@ impl Server {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        (std::net::Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
     /// Makes an empty database and a user of the same name that may do
     /// anything in it; returns the DSN.
     pub(crate) fn database(&self, name: &str) -> String {
-        let mut admin = self.admin();
-        admin.run(&format!(
-            "DROP DATABASE IF EXISTS `{name}`; \
-             CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; \
-             CREATE OR REPLACE USER `{name}`@`%` IDENTIFIED BY '{PASSWORD}'; \
-             GRANT ALL PRIVILEGES ON `{}`.* TO `{name}`@`%`",
-            name.replace('_', "\\_")
-        ));
+        self.admin().database(name);
         self.dsn(name)
     }
 
@@ -179,7 +215,23 @@ impl Drop for Server {
 
 /// A DSN on a loopback port, without TLS so that a proxy can read along.
 pub(crate) fn dsn(name: &str, port: u16) -> String {
-    format!("mysql://{name}:{PASSWORD}@127.0.0.1:{port}/{name}?ssl-mode=disabled")
+    dsn_at(name, (std::net::Ipv4Addr::LOCALHOST, port).into())
+}
+
+/// A DSN on an address.
+pub(crate) fn dsn_at(name: &str, address: std::net::SocketAddr) -> String {
+    format!("mysql://{name}:{PASSWORD}@{address}/{name}?ssl-mode=disabled")
+}
+
+/// Copies a data folder. Without holes: a server relies on having the space of
+/// its redo log, and dies when a full disk denies it.
+pub(crate) fn copy(from: &std::path::Path, to: &std::path::Path) {
+    Cmd::new(Tool::Cp)
+        .args(["-r", "--reflink=auto", "--sparse=never"])
+        .arg(from)
+        .arg(to)
+        .run()
+        .unwrap();
 }
 
 /// A connector for a DSN.
@@ -206,6 +258,28 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// Logs in as root on a socket.
+    pub(crate) fn at(socket: &str) -> Result<Self, sqlx::Error> {
+        let options = MySqlConnectOptions::new()
+            .socket(socket)
+            .username("root")
+            .ssl_mode(sqlx::mysql::MySqlSslMode::Disabled)
+            .disable_statement_logging();
+        block_on(options.connect()).map(|connection| Self { connection })
+    }
+
+    /// Makes an empty database and a user of the same name that may do
+    /// anything in it.
+    pub(crate) fn database(&mut self, name: &str) {
+        self.run(&format!(
+            "DROP DATABASE IF EXISTS `{name}`; \
+             CREATE DATABASE `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; \
+             CREATE OR REPLACE USER `{name}`@`%` IDENTIFIED BY '{PASSWORD}'; \
+             GRANT ALL PRIVILEGES ON `{}`.* TO `{name}`@`%`",
+            name.replace('_', "\\_")
+        ));
+    }
+
     /// Runs statements.
     pub(crate) fn run(&mut self, sql: &str) {
         let text = sql.to_owned();
@@ -223,21 +297,24 @@ impl Admin {
 
     /// Reads rows as text; NULL is `NULL`.
     pub(crate) fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
-        let text = sql.to_owned();
-        block_on(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut self.connection))
+        self.try_rows(sql)
             .unwrap_or_else(|error| panic!("{sql}: {error}"))
-            .iter()
-            .map(|row| {
-                (0..row.len())
-                    .map(|index| {
-                        let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).unwrap();
-                        bytes.map_or("NULL".to_owned(), |b| {
-                            String::from_utf8_lossy(&b).into_owned()
-                        })
-                    })
-                    .collect()
+    }
+
+    /// Reads rows as text, which may fail.
+    pub(crate) fn try_rows(&mut self, sql: &str) -> Result<Vec<Vec<String>>, sqlx::Error> {
+        let text = sql.to_owned();
+        let rows = block_on(sqlx::raw_sql(AssertSqlSafe(text)).fetch_all(&mut self.connection))?;
+        let cell = |row: &sqlx::mysql::MySqlRow, index| {
+            let bytes: Option<Vec<u8>> = row.try_get_unchecked(index).unwrap();
+            bytes.map_or("NULL".to_owned(), |bytes| {
+                String::from_utf8_lossy(&bytes).into_owned()
             })
-            .collect()
+        };
+        Ok(rows
+            .iter()
+            .map(|row| (0..row.len()).map(|index| cell(row, index)).collect())
+            .collect())
     }
 
     /// The first cell.
@@ -267,83 +344,4 @@ pub(crate) fn free_port() -> u16 {
         .local_addr()
         .unwrap()
         .port()
-}
-
-/// mariadbd refuses to run as root unless told so.
-fn account() -> Vec<String> {
-    if rustix::process::geteuid().is_root() {
-        vec!["--user=root".to_owned()]
-    } else {
-        Vec::new()
-    }
-}
-
-/// The data folder that servers start from, made when it is not in the cache.
-fn seed() -> PathBuf {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let version = Cmd::new(Tool::Mariadbd)
-        .arg("--version")
-        .run()
-        .unwrap()
-        .text();
-    let version: String = version
-        .split_whitespace()
-        .nth(2)
-        .unwrap_or("unknown")
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
-    let cache = cache_folder();
-    std::fs::create_dir_all(&cache).unwrap();
-    let seed = cache.join(format!("mariadb-seed-{version}"));
-    let _guard = ONE_AT_A_TIME
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    if !seed.is_dir() {
-        make_seed(&cache, &seed);
-    }
-    seed
-}
-
-fn make_seed(cache: &Path, seed: &Path) {
-    // Several test processes may get here at once: each makes its own, and the
-    // first one to rename wins.
-    let partial = tempfile::Builder::new()
-        .prefix(".partial-mariadb-seed-")
-        .tempdir_in(cache)
-        .unwrap();
-    let data = partial.path().join("data");
-    let temporary = partial.path().join("tmp");
-    std::fs::create_dir(&temporary).unwrap();
-    Cmd::new(Tool::MariadbInstallDb)
-        .arg("--no-defaults")
-        .arg(format!("--datadir={}", data.display()))
-        // As in launch(): not the shared one.
-        .arg(format!("--tmpdir={}", temporary.display()))
-        .args(account())
-        .args([
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-            "--innodb-log-file-size=16M",
-        ])
-        .run()
-        .unwrap();
-    if let Err(error) = std::fs::rename(&data, seed) {
-        assert!(seed.is_dir(), "{}: {error}", seed.display());
-    }
-}
-
-fn cache_folder() -> PathBuf {
-    if let Some(folder) = std::env::var_os("SF_CACHE_DIR").filter(|value| !value.is_empty()) {
-        return folder.into();
-    }
-    let home = std::env::var_os("HOME").expect("HOME or SF_CACHE_DIR");
-    PathBuf::from(home).join(".cache/sf-image")
 }

@@ -22,6 +22,9 @@ pub(crate) struct EndState {
 /// `verify` also tries the stored key with another bcrypt, which takes a while.
 pub(crate) fn end_state(admin: &mut Admin, database: &str, verify: bool) -> EndState {
     let mut rows = dump(admin, database);
+    // The server's clock is the one that counts.
+    let now = admin.cell("SELECT UNIX_TIMESTAMP(SYSDATE(6))");
+    let now: f64 = now.parse().unwrap();
     let cell = |table: &str, row: usize, column: usize| rows[table][row][column].clone();
 
     let uuid = cell("namespace_keys", 0, 0);
@@ -76,7 +79,7 @@ pub(crate) fn end_state(admin: &mut Admin, database: &str, verify: bool) -> EndS
         for cell in table.iter_mut().flatten() {
             if let Some((_, word)) = words.iter().find(|(value, _)| value == cell) {
                 (*word).clone_into(cell);
-            } else if is_recent(cell) {
+            } else if is_recent(cell, now) {
                 "TIME".clone_into(cell);
             }
         }
@@ -100,12 +103,8 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// UNIX seconds of the last hour.
-fn is_recent(text: &str) -> bool {
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap()
-        .as_secs_f64();
+/// UNIX seconds of the last hour before `now`.
+fn is_recent(text: &str, now: f64) -> bool {
     text.parse::<f64>()
         .is_ok_and(|time| (now - 3600.0..=now).contains(&time))
 }

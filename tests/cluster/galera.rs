@@ -1,0 +1,299 @@
+//! Agents on a real Galera cluster of three servers: started all over it at
+//! once, with a server killed, cut off or stripped of its quorum while they
+//! work, and losing against each other at COMMIT.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use support::agent::{Agent, OPERATIONS};
+use support::crossing::{self, Ground};
+use support::galera::{Galera, NODES};
+use support::lot::{Barrier, Lot, Run};
+use support::matrix::{Outcome, Section};
+use support::metadata::dump;
+use support::normal::{EndState, end_state};
+use support::proxy::{At, Proxy, Side, Then};
+use support::steps::Script;
+
+/// What an undisturbed run sends, and what it leaves.
+struct Undisturbed {
+    script: Script,
+    state: EndState,
+}
+
+/// The cluster, whole even after a test that failed.
+fn lock(cluster: &Mutex<Galera>) -> MutexGuard<'_, Galera> {
+    let mut cluster = cluster.lock().unwrap_or_else(PoisonError::into_inner);
+    cluster.mend();
+    cluster
+}
+
+/// An empty database, on all servers.
+fn make(cluster: &Galera, name: &str) {
+    cluster.admin(0).database(name);
+    for node in 1..NODES {
+        // Not before what was done there is done here.
+        cluster
+            .admin(node)
+            .rows("SET STATEMENT wsrep_sync_wait = 7 FOR SELECT COUNT(*) FROM mysql.user");
+    }
+}
+
+/// A database with a proxy before server 0; the other servers come after it.
+fn place(cluster: &Galera, name: &str) -> (Proxy, String) {
+    make(cluster, name);
+    let proxy = Proxy::before(cluster.address(0));
+    let through: SocketAddr = (Ipv4Addr::LOCALHOST, proxy.port).into();
+    let dsn = Galera::dsn(name, &[through, cluster.address(1), cluster.address(2)]);
+    (proxy, dsn)
+}
+
+fn undisturbed(cluster: &Galera) -> Undisturbed {
+    let (proxy, dsn) = place(cluster, "undisturbed");
+    proxy.arm(usize::MAX, Side::Before, || {});
+    let agent = Agent::new("db1.example", &dsn);
+    let status = agent.command().spawn().unwrap().wait().unwrap();
+    assert!(status.success(), "{status}: {}", agent.log());
+    let script = Script::new(proxy.log());
+    assert_eq!(script.commits(), OPERATIONS.len());
+    Undisturbed {
+        script,
+        state: end_state(&mut cluster.admin(0), "undisturbed", true),
+    }
+}
+
+/// All servers hold the same rows of a database.
+fn same_everywhere(cluster: &Galera, name: &str) {
+    let [first, rest @ ..] = [0, 1, 2].map(|node| {
+        let mut admin = cluster.admin(node);
+        // Not before what the others committed is applied here.
+        admin.run("SET SESSION wsrep_sync_wait = 7");
+        dump(&mut admin, name)
+    });
+    assert!(!first.is_empty());
+    for other in rest {
+        assert_eq!(other, first, "{name}");
+    }
+}
+
+fn fill(cluster: &Galera, script: &Script, then: fn(Side) -> Then) -> Lot {
+    Lot::fill(&script.points(), "run", then, |name| place(cluster, name))
+}
+
+/// Compares what the runs left on every server, and publishes the outcomes.
+fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run], fault: &str, about: &'static str) {
+    let mut section = Section::new("Galera", fault, about, &base.script);
+    let mut admin = cluster.admin(0);
+    admin.run("SET SESSION wsrep_sync_wait = 7");
+    for run in runs {
+        let part = base.script.part(run.point.number);
+        let verify = part.starts_with("key/") || run.point.number % 8 == 0;
+        let at = format!("{fault}: {:?} of {part}", run.point);
+        assert_eq!(end_state(&mut admin, &run.name, verify), base.state, "{at}");
+        same_everywhere(cluster, &run.name);
+        section.add(part, Outcome::of(run.code).unwrap());
+    }
+    section.publish();
+}
+
+#[test]
+fn agents_all_over_the_cluster_leave_exactly_one_bootstrap() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    make(&cluster, "storm");
+    let agents: Vec<Agent> = (0..15)
+        .map(|number: usize| {
+            let hosts = [0, 1, 2].map(|shift| cluster.address((number + shift) % NODES));
+            Agent::new(
+                &format!("db{number}.example"),
+                &Galera::dsn("storm", &hosts),
+            )
+        })
+        .collect();
+    let mut running: Vec<_> = agents
+        .iter()
+        .map(|agent| agent.command().spawn().unwrap())
+        .collect();
+    for (child, agent) in running.iter_mut().zip(&agents) {
+        let status = child.wait_timeout(Duration::from_secs(150)).unwrap();
+        let status = status.expect("an agent hangs");
+        assert!(status.success(), "{status}: {}", agent.log());
+    }
+    let mut created: BTreeMap<String, usize> = BTreeMap::new();
+    for agent in &agents {
+        for (name, outcome) in agent.operations() {
+            *created.entry(name).or_insert(0) += usize::from(outcome == "created");
+        }
+    }
+    let once = OPERATIONS.map(|name| (name.to_owned(), 1));
+    assert_eq!(created, BTreeMap::from(once));
+    same_everywhere(&cluster, "storm");
+    end_state(&mut cluster.admin(2), "storm", true);
+}
+
+#[test]
+fn a_server_that_is_killed_is_left_for_another() {
+    let (cluster, _turn) = Galera::shared();
+    let mut cluster = lock(&cluster);
+    let base = undisturbed(&cluster);
+    let lot = fill(&cluster, &base.script, |side| match side {
+        Side::Before => Then::Pass,
+        Side::After => Then::Cut,
+    });
+    cluster.kill(0);
+    lot.open();
+    // All of them end while it is dead.
+    let runs = lot.finish();
+    cluster.mend();
+    judge(
+        &cluster,
+        &base,
+        &runs,
+        "the agent's server is killed",
+        "SIGKILL to the first server of the DSN, which stays dead until all runs have ended and then rejoins.",
+    );
+}
+
+#[test]
+fn a_server_that_is_cut_off_is_left_for_another() {
+    let (cluster, _turn) = Galera::shared();
+    let mut cluster = lock(&cluster);
+    let base = undisturbed(&cluster);
+    let lot = fill(&cluster, &base.script, |side| match side {
+        Side::Before => Then::Pass,
+        Side::After => Then::Silence,
+    });
+    cluster.partition(0);
+    lot.open();
+    let runs = lot.finish();
+    cluster.mend();
+    judge(
+        &cluster,
+        &base,
+        &runs,
+        "the agent's server is cut off",
+        "The first server of the DSN loses its network, without a word to anybody, until all runs have ended.",
+    );
+}
+
+#[test]
+fn a_server_without_quorum_is_left_for_another() {
+    let (cluster, _turn) = Galera::shared();
+    let mut cluster = lock(&cluster);
+    let base = undisturbed(&cluster);
+    let lot = fill(&cluster, &base.script, |_| Then::Pass);
+    cluster.isolate(0);
+    lot.open();
+    let runs = lot.finish();
+    cluster.wait_status(0, "wsrep_cluster_status", "non-Primary");
+    cluster.mend();
+    judge(
+        &cluster,
+        &base,
+        &runs,
+        "the agent's server loses its quorum",
+        "The first server of the DSN is cut off from its peers, not from its clients: it answers, and takes no statements (error 1047).",
+    );
+}
+
+#[test]
+fn a_server_that_is_read_only_is_left_for_another() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let base = undisturbed(&cluster);
+    let lot = fill(&cluster, &base.script, |_| Then::Pass);
+    let mut admin = cluster.admin(0);
+    admin.run("SET GLOBAL read_only = 1");
+    lot.open();
+    let runs = lot.finish();
+    admin.run("SET GLOBAL read_only = 0");
+    judge(
+        &cluster,
+        &base,
+        &runs,
+        "the agent's server becomes read-only",
+        "SET GLOBAL read_only = 1 on the first server of the DSN, until all runs have ended.",
+    );
+}
+
+/// For every operation two agents on two servers stand before its COMMIT and
+/// are let go together: the group puts one of them first, and the other learns
+/// of it by error 1213 in answer to its COMMIT.
+#[test]
+fn whoever_loses_at_commit_adopts_what_the_winner_wrote() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let base = undisturbed(&cluster);
+    let mut section = Section::new(
+        "Galera",
+        "two nodes commit the same operation at once",
+        "Two agents on two servers stand before the COMMIT of the operation and are let go together; one gets error 1213 in answer to it.",
+        &base.script,
+    );
+    let operations: Vec<_> = base
+        .script
+        .parts()
+        .into_iter()
+        .filter(|part| OPERATIONS.contains(part))
+        .collect();
+    for (index, operation) in operations.into_iter().enumerate() {
+        let name = format!("conflict{index}");
+        make(&cluster, &name);
+        let barrier = Arc::new(Barrier::default());
+        let mut contenders = Vec::new();
+        for node in 0..2 {
+            let proxy = Proxy::before(cluster.address(node));
+            // The first agent has made all that comes before; for the second
+            // this is the first that it commits.
+            let nth = if node == 0 { index + 1 } else { 1 };
+            let hold = Arc::clone(&barrier);
+            proxy.arm_then(At::Commit(nth), Side::Before, move || {
+                hold.park(node);
+                Then::Pass
+            });
+            let agent = Agent::new("db1.example", &support::dsn(&name, proxy.port));
+            let child = agent.command().spawn().unwrap();
+            assert!(barrier.wait_for(node + 1), "{operation}: {}", agent.log());
+            contenders.push((proxy, agent, child));
+        }
+        barrier.open();
+        let mut lost = Vec::new();
+        for (proxy, agent, child) in &mut contenders {
+            let status = child.wait_timeout(Duration::from_mins(1)).unwrap();
+            let status = status.expect("an agent hangs");
+            assert!(status.success(), "{operation}: {status}: {}", agent.log());
+            lost.extend(proxy.errors());
+            section.add(operation, Outcome::Finished);
+        }
+        let at_commit =
+            |(number, command): &(u16, String)| *number == 1213 && command.ends_with("COMMIT");
+        assert!(lost.iter().any(at_commit), "{operation}: {lost:?}");
+        let state = end_state(&mut cluster.admin(0), &name, true);
+        assert_eq!(state, base.state, "{operation}");
+        same_everywhere(&cluster, &name);
+    }
+    section.publish();
+}
+
+/// As on one server (`gate.rs`), with the two nodes on two servers, where locks
+/// do not meet and the loser learns of it at COMMIT.
+#[test]
+fn passages_that_cross_on_two_servers_leave_what_the_rules_allow() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    make(&cluster, "crossing");
+    let (first, second) = (cluster.address(0), cluster.address(1));
+    let mut ground = Ground::new("crossing", first, second, cluster.admin(1));
+    let points: usize = crossing::ALL.iter().map(|each| ground.cross(each)).sum();
+    same_everywhere(&cluster, "crossing");
+    println!(
+        "Galera: {} crossings at {points} points",
+        crossing::ALL.len()
+    );
+}

@@ -1,0 +1,185 @@
+//! `docs/reference/crash-matrix.md`: what becomes of a bootstrap, by fault and
+//! by the part of the work that it struck. Each test owns the section of its
+//! fault. With `SF_UPDATE_REFERENCE=1` it writes it; else an outcome that is
+//! worse than the written ones fails the test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::steps::{Script, every_step};
+
+/// What became of one run that a fault struck, best first. In all of them the
+/// rows are those of an undisturbed run; otherwise the test fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Outcome {
+    /// Exit 0.
+    Finished,
+    /// Exit 75, and 0 the next time.
+    Retried,
+    /// The agent itself was killed; the next one exits with 0.
+    Resumed,
+}
+
+impl Outcome {
+    const ALL: [Self; 3] = [Self::Finished, Self::Retried, Self::Resumed];
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::Finished => "finished in the same run (0)",
+            Self::Retried => "ended with 75, finished in the next run (0)",
+            Self::Resumed => "killed, finished in the next run (0)",
+        }
+    }
+
+    /// From an agent's exit code, or minus the signal that ended it.
+    pub(crate) fn of(code: i32) -> Option<Self> {
+        match code {
+            0 => Some(Self::Finished),
+            75 => Some(Self::Retried),
+            -9 => Some(Self::Resumed),
+            _ => None,
+        }
+    }
+}
+
+const HEAD: &str = "\
+# Crash matrix
+
+What becomes of a bootstrap that a fault strikes, by fault and by the part of the work that it strikes. Written by the tests under `tests/cluster` (`SF_EVERY_STEP=1 SF_UPDATE_REFERENCE=1 cargo test -p sf-firstboot --test cluster_crash --test cluster_trouble --test cluster_galera`); without these variables the same tests try a sample of the points of most faults, and fail where an outcome is worse than what is written here.
+
+The real agent runs `bootstrap-cluster` against a real server, with a proxy between them that counts the client's commands and stops the run at one of them: before the server has seen the command, or after the server has executed it and before the client has the answer. There the fault strikes. **In every line every run ended, after recovery, in the rows of an undisturbed run, compared row for row: nothing twice, nothing half, nothing lost.** Points are the sides of commands at which a run was struck.
+
+In the parts `checks` and `tables` nothing of the cluster has been written yet; the other parts are the operations, each one transaction. Exit code 75 is what systemd starts the agent again for, by itself.
+";
+
+/// The section of one fault.
+#[derive(Debug)]
+pub(crate) struct Section {
+    title: String,
+    about: &'static str,
+    order: Vec<&'static str>,
+    cells: BTreeMap<&'static str, (usize, BTreeSet<Outcome>)>,
+}
+
+type Written = BTreeMap<String, (usize, String)>;
+
+impl Section {
+    /// For a fault on a server.
+    pub(crate) fn new(server: &str, fault: &str, about: &'static str, script: &Script) -> Self {
+        Self {
+            title: format!("{server}: {fault}"),
+            about,
+            order: script.parts(),
+            cells: BTreeMap::new(),
+        }
+    }
+
+    /// One run.
+    pub(crate) fn add(&mut self, part: &'static str, outcome: Outcome) {
+        let cell = self.cells.entry(part).or_default();
+        cell.0 += 1;
+        cell.1.insert(outcome);
+    }
+
+    /// Writes the section, or compares it with the written one.
+    pub(crate) fn publish(&self) {
+        // Several tests, and several test programs, may get here at once.
+        let folder = std::fs::File::open(path().parent().unwrap()).unwrap();
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        let text = std::fs::read_to_string(path()).unwrap_or_default();
+        let mut sections = sections(&text);
+        if std::env::var_os("SF_UPDATE_REFERENCE").is_some() {
+            sections.insert(self.title.clone(), self.body());
+            let mut text = HEAD.to_owned();
+            for (title, body) in sections {
+                let _ = write!(text, "\n## {title}\n\n{body}");
+            }
+            std::fs::write(path(), text).unwrap();
+            return;
+        }
+        let worse = self.worse_than(sections.get(&self.title).map_or("", String::as_str));
+        assert!(
+            worse.is_empty(),
+            "the crash matrix changed for the worse:\n{}\n\
+             If that is meant: SF_EVERY_STEP=1 SF_UPDATE_REFERENCE=1 cargo test -p sf-firstboot, \
+             with the cluster tests named in docs/reference/crash-matrix.md",
+            worse.join("\n")
+        );
+    }
+
+    fn body(&self) -> String {
+        let mut text = format!(
+            "{}\n\n| part | points | outcome |\n|---|---|---|\n",
+            self.about
+        );
+        for (part, (points, outcomes)) in self.rows() {
+            let words: Vec<&str> = outcomes.iter().map(|outcome| outcome.words()).collect();
+            let _ = writeln!(text, "| {part} | {points} | {} |", words.join("; "));
+        }
+        text
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&'static str, &(usize, BTreeSet<Outcome>))> {
+        self.order
+            .iter()
+            .filter_map(|part| Some((*part, self.cells.get(part)?)))
+    }
+
+    /// What this run has and the written section has not.
+    fn worse_than(&self, body: &str) -> Vec<String> {
+        let written: Written = body
+            .lines()
+            .filter_map(|line| {
+                let mut cells = line.trim_matches('|').split(" | ").map(str::trim);
+                let (part, points) = (cells.next()?, cells.next()?.parse().ok()?);
+                Some((part.to_owned(), (points, cells.next()?.to_owned())))
+            })
+            .collect();
+        let mut worse = Vec::new();
+        for (part, (points, outcomes)) in self.rows() {
+            let Some((before, words)) = written.get(part) else {
+                worse.push(format!("{}: {part} is not in it", self.title));
+                continue;
+            };
+            let known: Vec<Outcome> = Outcome::ALL
+                .into_iter()
+                .filter(|outcome| words.contains(outcome.words()))
+                .collect();
+            // To finish is never worse.
+            for new in outcomes
+                .iter()
+                .filter(|outcome| **outcome != Outcome::Finished && !known.contains(outcome))
+            {
+                worse.push(format!("{}: {part}: now also {}", self.title, new.words()));
+            }
+            if every_step() && points < before {
+                worse.push(format!(
+                    "{}: {part}: struck at {points} points, before at {before}",
+                    self.title
+                ));
+            }
+        }
+        worse
+    }
+}
+
+/// The document's sections by title.
+pub(crate) fn sections(text: &str) -> BTreeMap<String, String> {
+    text.split("\n## ")
+        .skip(1)
+        .filter_map(|section| {
+            let (title, body) = section.split_once("\n\n")?;
+            Some((title.to_owned(), format!("{}\n", body.trim_end())))
+        })
+        .collect()
+}
+
+/// The document.
+pub(crate) fn path() -> PathBuf {
+    concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../docs/reference/crash-matrix.md"
+    )
+    .into()
+}

@@ -1,0 +1,316 @@
+//! A server in trouble: killed, stopped, read-only, out of connections, out of
+//! disk. For every fault many runs of the real agent stand at their points, the
+//! fault strikes all of them, and after the recovery each database holds the
+//! rows of an undisturbed run.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod support;
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use sf_command::{Cmd, Tool};
+use support::agent::Agent;
+use support::build::Build;
+use support::lot::Lot;
+use support::matrix::{Outcome, Section};
+use support::normal::{EndState, end_state};
+use support::proxy::{Proxy, Side, Then};
+use support::steps::Script;
+use support::{Admin, Server, block_on, connector, dsn};
+
+/// Longer than the agent gives one statement.
+const STALL: Duration = Duration::from_secs(34);
+
+/// Settings under which what was committed survives SIGKILL.
+const DURABLE: [&str; 2] = [
+    "--innodb-flush-log-at-trx-commit=1",
+    "--max-connections=600",
+];
+
+/// A server, what an undisturbed run sends to it, and what that leaves.
+struct Bench {
+    server: Server,
+    script: Script,
+    undisturbed: EndState,
+}
+
+impl Bench {
+    fn new(build: Build, options: &[&str]) -> Self {
+        Self::on(Server::start_build(build, options))
+    }
+
+    fn on(server: Server) -> Self {
+        let (proxy, dsn) = place(&server, "undisturbed");
+        proxy.arm(usize::MAX, Side::Before, || {});
+        let agent = Agent::new("db1.example", &dsn);
+        let status = agent.command().spawn().unwrap().wait().unwrap();
+        assert!(status.success(), "{status}: {}", agent.log());
+        let script = Script::new(proxy.log());
+        assert_eq!(script.commits(), support::agent::OPERATIONS.len());
+        let undisturbed = end_state(&mut server.admin(), "undisturbed", true);
+        Self {
+            server,
+            script,
+            undisturbed,
+        }
+    }
+
+    fn fill(&self, then: fn(Side) -> Then) -> Lot {
+        let mut admin = self.server.admin();
+        Lot::fill(&self.script.points(), "run", then, |name| {
+            admin.database(name);
+            let proxy = Proxy::start(self.server.port);
+            let dsn = dsn(name, proxy.port);
+            (proxy, dsn)
+        })
+    }
+
+    /// Ends the runs, compares what they left, and publishes the outcomes.
+    fn judge(&self, lot: Lot, build: Build, fault: &str, about: &'static str) {
+        let runs = lot.finish();
+        let mut section = Section::new(build.name(), fault, about, &self.script);
+        let mut admin = self.server.admin();
+        for run in &runs {
+            let part = self.script.part(run.point.number);
+            // Another bcrypt takes as long as all the rest: a sample.
+            let verify = part.starts_with("key/") || run.point.number % 8 == 0;
+            let at = format!("{fault}: {:?} of {part}", run.point);
+            assert_eq!(
+                end_state(&mut admin, &run.name, verify),
+                self.undisturbed,
+                "{at}"
+            );
+            section.add(part, Outcome::of(run.code).unwrap());
+        }
+        section.publish();
+    }
+}
+
+fn place(server: &Server, name: &str) -> (Proxy, String) {
+    server.database(name);
+    let proxy = Proxy::start(server.port);
+    let dsn = dsn(name, proxy.port);
+    (proxy, dsn)
+}
+
+/// The command and the answer get through, late.
+fn pass(_: Side) -> Then {
+    Then::Pass
+}
+
+fn server_killed(build: Build) {
+    let mut bench = Bench::new(build, &DURABLE);
+    let lot = bench.fill(|side| match side {
+        // The server dies with the command unread, or with the answer unsent.
+        Side::Before => Then::Pass,
+        Side::After => Then::Cut,
+    });
+    bench.server.kill();
+    lot.open();
+    std::thread::sleep(Duration::from_millis(500));
+    bench.server.launch(&DURABLE);
+    bench.judge(
+        lot,
+        build,
+        "the server is killed",
+        "SIGKILL to mariadbd, which is started again on the same files half a second later.",
+    );
+}
+
+fn agent_killed(build: Build) {
+    let bench = Bench::new(build, &DURABLE);
+    let mut lot = bench.fill(|_| Then::Cut);
+    lot.kill();
+    lot.open();
+    bench.judge(
+        lot,
+        build,
+        "the agent is killed, many at once",
+        "SIGKILL to the agent, and another run.",
+    );
+}
+
+fn stalled(build: Build) {
+    let bench = Bench::new(build, &DURABLE);
+    let lot = bench.fill(|side| match side {
+        // The command lies in the socket until the server wakes up, when the
+        // client has long gone elsewhere.
+        Side::Before => Then::Pass,
+        Side::After => Then::Silence,
+    });
+    bench.server.signal(Signal::STOP);
+    lot.open();
+    std::thread::sleep(STALL);
+    bench.server.signal(Signal::CONT);
+    bench.judge(
+        lot,
+        build,
+        "the server stalls",
+        "SIGSTOP to mariadbd, and SIGCONT after 34 s: longer than the 30 s that the agent gives a statement.",
+    );
+}
+
+fn read_only(build: Build) {
+    let bench = Bench::new(build, &DURABLE);
+    let lot = bench.fill(pass);
+    let mut admin = bench.server.admin();
+    admin.run("SET GLOBAL read_only = 1");
+    lot.open();
+    std::thread::sleep(Duration::from_secs(2));
+    admin.run("SET GLOBAL read_only = 0");
+    bench.judge(
+        lot,
+        build,
+        "the server is read-only",
+        "SET GLOBAL read_only = 1 in the middle of the run, and 0 two seconds later.",
+    );
+}
+
+fn no_connection(build: Build) {
+    let bench = Bench::new(build, &DURABLE);
+    let lot = bench.fill(|_| Then::Cut);
+    let mut admin = bench.server.admin();
+    // Other clients hold all that there is.
+    let holders: Vec<_> = (0..12)
+        .map(|_| {
+            let connector = connector(&bench.server.dsn("undisturbed"));
+            block_on(connector.connect()).unwrap()
+        })
+        .collect();
+    admin.run("SET GLOBAL max_connections = 10");
+    lot.open();
+    std::thread::sleep(Duration::from_secs(2));
+    admin.run("SET GLOBAL max_connections = 600");
+    bench.judge(
+        lot,
+        build,
+        "no connection is to be had",
+        "The connection breaks, and for two seconds the server is at max_connections (error 1040).",
+    );
+    for holder in holders {
+        block_on(holder.close());
+    }
+}
+
+/// A file system of its own that can be filled, unmounted at the end.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new()
+            .prefix("sf-small-disk-")
+            .tempdir()
+            .unwrap();
+        Cmd::new(Tool::Mount)
+            .args(["-t", "tmpfs", "-o", "size=1g", "sf-small-disk"])
+            .arg(folder.path())
+            .run()
+            .expect("a file system to fill needs root");
+        Self(folder)
+    }
+
+    /// Leaves not one byte.
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.0.path().join("filler")).unwrap();
+        let block = vec![1; 64 * 1024];
+        for size in [block.len(), 512, 1] {
+            while std::io::Write::write_all(&mut file, &block[..size]).is_ok() {}
+        }
+    }
+
+    fn free(&self) {
+        std::fs::remove_file(self.0.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Cmd::new(Tool::Umount)
+            .arg("--lazy")
+            .arg(self.0.path())
+            .run();
+    }
+}
+
+fn disk_full(build: Build) {
+    let disk = SmallDisk::new();
+    let server = Server::start_in(build, disk.0.path(), &[], &DURABLE);
+    let bench = Bench::on(server);
+    let lot = bench.fill(pass);
+    disk.fill();
+    lot.open();
+    std::thread::sleep(Duration::from_secs(4));
+    disk.free();
+    bench.judge(
+        lot,
+        build,
+        "the server's disk is full",
+        "The file system of the data folder has no byte left for four seconds.",
+    );
+}
+
+/// A node without a battery behind its clock, and a server without one.
+#[test]
+fn clocks_that_are_years_behind() {
+    let preload = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    assert!(
+        std::path::Path::new(preload).exists(),
+        "this test sets clocks back; install the package libfaketime"
+    );
+    let environment = [
+        ("LD_PRELOAD", preload),
+        ("FAKETIME", "-9y"),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ];
+    let years = |seconds: f64| seconds / (365.25 * 86400.0);
+    let ours = |admin: &mut Admin| {
+        admin
+            .cell("SELECT UNIX_TIMESTAMP(SYSDATE())")
+            .parse::<f64>()
+            .unwrap()
+    };
+    let bench = Bench::new(Build::Host, &[]);
+    let late = Server::start_in(Build::Host, &std::env::temp_dir(), &environment, &[]);
+    let behind = ours(&mut bench.server.admin()) - ours(&mut late.admin());
+    assert!((8.9..9.1).contains(&years(behind)), "{behind}");
+    for (name, server, variables) in [
+        ("late_agent", &bench.server, &environment[..]),
+        ("late_server", &late, &[]),
+        ("late_both", &late, &environment[..]),
+    ] {
+        let (_proxy, dsn) = place(server, name);
+        let agent = Agent::new("db1.example", &dsn);
+        let mut command = agent.command();
+        for (key, value) in variables {
+            command = command.env(*key, *value);
+        }
+        let status = command.spawn().unwrap().wait().unwrap();
+        assert!(status.success(), "{name}: {status}: {}", agent.log());
+        // Times are of the server's clock: end_state looks at that.
+        let left = end_state(&mut server.admin(), name, true);
+        assert_eq!(left, bench.undisturbed, "{name}");
+    }
+}
+
+/// One test for each build, so that they run beside each other.
+macro_rules! on_both {
+    ($($fault:ident),*) => {
+        mod mariadb_10_11 {
+            $(#[test] fn $fault() { super::$fault(super::Build::Host); })*
+        }
+        mod mariadb_11_8 {
+            $(#[test] fn $fault() { super::$fault(super::Build::Debian13); })*
+        }
+    };
+}
+
+on_both!(
+    agent_killed,
+    server_killed,
+    stalled,
+    read_only,
+    no_connection,
+    disk_full
+);
