@@ -374,6 +374,12 @@ fn a_config_drive_is_what_cloud_tools_read_and_says_that_it_hides_nothing() {
     );
     // The node reads the same as the desk did: checked there, it is right too.
     let user = mcopy(&image, "user-data");
+    let bytes = fs::read(&image).expect("read");
+    for (name, text) in [("user-data", &user), ("meta-data", &meta)] {
+        let read = sf_firstboot::sources::drive::read_file(&bytes, name);
+        let read = read.expect("the agent reads it").expect(name);
+        assert_eq!(read, text.as_bytes());
+    }
     assert!(user.contains("system_key = \"c4n4ry\\\"key\\\\x\"\n") && !user.contains('#'));
     desk.file("again.toml", &user);
     let again = desk.run("check again.toml --profile database-tier");

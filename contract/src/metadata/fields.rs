@@ -385,8 +385,15 @@ pub fn find(path: &str) -> Option<&'static FieldSpec> {
 /// Can a release's setting take its value from `path`? Not from the fields of
 /// `[database]`: the agent takes the DSN apart and offers [`COMPUTED`] names.
 pub fn is_setting_source(path: &str) -> bool {
+    // A key that no document can set would be asked for in vain.
+    let settable = || {
+        ["config.", "cluster.config."]
+            .iter()
+            .find_map(|family| path.strip_prefix(family))
+            .is_none_or(|key| super::rules::config_key(key).is_ok())
+    };
     let of_field = || find(path).is_some() && !path.starts_with("database.");
-    COMPUTED.contains(&path) || of_field()
+    COMPUTED.contains(&path) || (of_field() && settable())
 }
 
 /// Do fields stand below this path?
@@ -441,6 +448,22 @@ mod tests {
             "",
         ] {
             assert!(find(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_release_can_ask_only_for_what_can_be_set() {
+        for path in ["config.ETCD_HOST", "node.name", "database.host"] {
+            assert!(is_setting_source(path), "{path}");
+        }
+        for path in [
+            "config.A.B",
+            "config.a",
+            "cluster.config.A B",
+            "database.dsn",
+            "nope",
+        ] {
+            assert!(!is_setting_source(path), "{path}");
         }
     }
 

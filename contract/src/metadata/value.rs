@@ -24,10 +24,11 @@ pub enum Value {
 }
 
 impl Value {
-    /// A text that is a secret if its field says so, or if it carries a
-    /// password as part of a URL.
+    /// A text that is a secret if its field says so, if it carries a password
+    /// as part of a URL, or if it has several lines: a string that was opened
+    /// with three quotes and not closed swallows the secrets below it.
     pub(super) fn text(text: String, secret: bool) -> Self {
-        if secret || mask_urls(&text) != text {
+        if secret || several_lines(&text) || mask_urls(&text) != text {
             Self::Secret(Secret::new(text))
         } else {
             Self::Text(text)
@@ -54,8 +55,16 @@ impl fmt::Display for Value {
     }
 }
 
-/// A text in quotes, escaped, passwords in URLs masked, at most 80 characters.
+fn several_lines(text: &str) -> bool {
+    text.contains(['\n', '\r'])
+}
+
+/// A text in quotes, escaped, passwords in URLs masked, at most 80 characters;
+/// nothing of one with several lines, for the reason of [`Value::text`].
 pub(super) fn shown(text: &str) -> String {
+    if several_lines(text) {
+        return "\"…\" (several lines)".into();
+    }
     let masked = mask_urls(text);
     let mut cut: String = masked.chars().take(80).collect();
     let ellipsis = if cut.len() < masked.len() { "…" } else { "" };
@@ -117,7 +126,9 @@ mod tests {
     #[test]
     fn what_is_shown_is_safe_for_a_console() {
         for (value, text) in [
-            (Value::Text("a\u{1b}[2Jb\n".into()), "\"a\\u{1b}[2Jb\\n\""),
+            (Value::Text("a\u{1b}[2Jb".into()), "\"a\\u{1b}[2Jb\""),
+            (Value::Text("a\nkey = 1".into()), "\"…\" (several lines)"),
+            (Value::text("a\nkey = 1".into(), false), "******"),
             (Value::Integer(-3), "-3"),
             (Value::List(vec!["a".into(), "b".into()]), "[\"a\", \"b\"]"),
             (Value::Secret(Secret::new("hunter2")), "******"),
