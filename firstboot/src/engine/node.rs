@@ -102,6 +102,9 @@ pub fn read(
     reporter.image(&image);
     let places = places(paths, files).remote(remote);
     let collected = sources::collect_telling(&places, &mut |text| reporter.progress(text));
+    for place in collected.found() {
+        tracing::info!("metadata: {place}");
+    }
     reporter.phase(Phase::Merge);
     // Even where the rest is wrong, the card can say which node this is.
     if let Some(name) = collected.merged.get("node.name") {

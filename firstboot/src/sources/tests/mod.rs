@@ -340,6 +340,9 @@ proptest::proptest! {
         let machine = Machine::new()
             .file(FILE, &document)
             .file("/etc/sf/metadata.d/a.toml", [b"schema = 1\n".as_slice(), &document].concat())
+            .file("/proc/cmdline", [b"sf.metadata_url=".as_slice(), &document].concat())
+            .file("/dev/disk/by-label/cidata", &document)
+            .credential("sf.metadata_ca", &field)
             .credential("sf.metadata", &document)
             .credential("sf.database.dsn", &field)
             .credential("sf.cluster.database_nodes", &field);
