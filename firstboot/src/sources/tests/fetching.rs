@@ -148,6 +148,7 @@ fn every_bad_answer_has_its_own_code() {
     let acts: Vec<(&str, Act)> = vec![
         ("404", answer(404, "no")),
         ("403", answer(403, "no")),
+        ("404 with a large page", answer(404, &large)),
         ("503", answer(503, "later")),
         ("429", answer(429, "later")),
         (
