@@ -17,6 +17,7 @@ mod drives;
 mod fetching;
 mod redaction;
 mod server;
+mod trust;
 
 const GOOD: &str = r#"schema = 1
 [node]
