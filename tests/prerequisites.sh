@@ -38,11 +38,10 @@ for set in "$@"; do
       need_file /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 libfaketime "sets clocks back by years"
       need etcd etcd-server "the store of Shaken Fist 0.7, which the booted nodes use" etcd
       need mkfs.fat dosfstools "makes the FAT config drives of the tests"
-      need mcopy mtools "puts files on them"
+      need mcopy mtools "puts files on them, and reads those of sf-image"
       need xorriso xorriso "makes the ISO 9660 config drives of the tests"
       need dump.erofs erofs-utils "finds and reads files in /usr partitions"
       need debugfs e2fsprogs "reads the nodes' disks after a test"
-      need mcopy mtools "reads config drives"
       need systemd-creds systemd "encrypts credentials"
       need sfdisk fdisk "reads partition tables" ;;
     *) fail "prerequisites.sh: unknown set $set" ;;

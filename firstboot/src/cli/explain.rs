@@ -59,6 +59,9 @@ impl Command {
         for place in &collected.looked {
             tracing::debug!("looked at {place}");
         }
+        for place in collected.unasked() {
+            tracing::warn!("{place}; `sf-firstboot check` asks it");
+        }
         for failure in &collected.broken {
             tracing::error!(code = failure.code.id, "{failure}");
         }

@@ -107,6 +107,9 @@ pub fn read(
         places = places.desk();
     }
     let collected = sources::collect_telling(&places, &mut |text| reporter.progress(text));
+    for place in collected.found() {
+        tracing::info!("metadata: {place}");
+    }
     reporter.phase(Phase::Merge);
     // Even where the rest is wrong, the card can say which node this is.
     if let Some(name) = collected.merged.get("node.name") {

@@ -127,9 +127,13 @@ pub(super) fn look(layer: Layer, server: &Server, places: &Places, tell: Tell<'_
         Remote::Kept => {
             return match copy {
                 Some(copy) => from_copy(layer, server, copy),
-                None => at(Found::NotHere(
-                    "not asked by this command, and no copy of an earlier answer is kept".into(),
-                )),
+                None => Looked {
+                    unasked: true,
+                    ..at(Found::NotHere(
+                        "not asked by this command, and no copy of an earlier answer is kept"
+                            .into(),
+                    ))
+                },
             };
         }
         Remote::Ask {

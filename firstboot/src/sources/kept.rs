@@ -31,7 +31,7 @@ pub(super) struct Copy {
     pub(super) text: Option<Secret>,
     /// The cloud's name for the instance, where it gives one.
     pub(super) instance: Option<String>,
-    /// When it was fetched, RFC 3339.
+    /// When the source last said so, RFC 3339.
     pub(super) fetched_at: String,
 }
 
@@ -124,16 +124,6 @@ pub(super) fn keep(paths: &Paths, copies: &[Copy]) -> Result<(), Failure> {
                 .map(|text| Zeroizing::new(text.expose().to_owned())),
         };
         let path = folder(paths).join(copy.file());
-        // The same text again: the disk is left alone.
-        let same = fs::read(&path).is_ok_and(|bytes| {
-            let bytes = Zeroizing::new(bytes);
-            serde_json::from_slice::<Stored>(&bytes).is_ok_and(|old| {
-                old.text == stored.text && old.machine == machine && old.instance == stored.instance
-            })
-        });
-        if same {
-            continue;
-        }
         let json = serde_json::to_vec(&stored).map_err(|error| {
             Failure::new(
                 &crate::codes::INTERNAL,

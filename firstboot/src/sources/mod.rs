@@ -173,6 +173,8 @@ pub struct Looked {
     note: Option<String>,
     /// What to tell without stopping.
     warning: Option<Box<Failure>>,
+    /// Could it have said something, had it been asked?
+    unasked: bool,
     /// To be kept, when the whole load turns out well.
     keep: Option<kept::Copy>,
 }
@@ -186,6 +188,7 @@ impl Looked {
             exposed: false,
             note: None,
             warning: None,
+            unasked: false,
             keep: None,
         }
     }
@@ -294,6 +297,18 @@ impl Collected {
         self.looked
             .iter()
             .all(|place| matches!(place.found, Found::NotHere(_)))
+    }
+
+    /// Servers that were left alone, and of whose answers nothing is kept:
+    /// what they would say is missing.
+    pub fn unasked(&self) -> impl Iterator<Item = &Looked> {
+        self.looked.iter().filter(|place| place.unasked)
+    }
+
+    /// Places with metadata, in falling precedence.
+    pub fn found(&self) -> impl Iterator<Item = &Looked> {
+        let here = |place: &&Looked| matches!(place.found, Found::Here(_));
+        self.looked.iter().filter(here)
     }
 
     /// Keeps what was fetched, for a boot on which its server is dead; forgets

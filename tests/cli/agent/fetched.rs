@@ -140,6 +140,8 @@ fn a_node_boots_from_a_url_and_later_without_it() {
         "{}",
         ran.stdout
     );
+    let asked = format!("{url}: not asked by this command");
+    assert!(ran.stderr.contains(&asked), "{}", ran.stderr);
     assert!(
         ran.stderr.contains("this disk is a clone"),
         "{}",

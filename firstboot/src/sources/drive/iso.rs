@@ -26,9 +26,11 @@ struct Extent {
 
 impl Extent {
     /// Of a directory record: location at 2, length at 10, each in both orders.
+    /// The content stands behind the extended attributes, whose blocks are
+    /// counted at 1.
     fn of(record: &[u8]) -> Self {
         Self {
-            block: le32(record, 2),
+            block: le32(record, 2).saturating_add(u32::from(record[1])),
             length: le32(record, 10),
         }
     }

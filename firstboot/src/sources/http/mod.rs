@@ -38,6 +38,8 @@ const CONNECT: Duration = Duration::from_secs(5);
 const LEAST: Duration = Duration::from_secs(3);
 const ATTEMPT: Duration = Duration::from_secs(20);
 
+const LOOKING_UP: &str = "looking up the name";
+
 /// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -129,9 +131,13 @@ pub async fn ask(
 }
 
 async fn once(request: &Request, trust: &Trust, limit: Duration) -> Result<Answer, Trouble> {
-    let doing = Cell::new("looking up the name");
+    let doing = Cell::new(LOOKING_UP);
     match tokio::time::timeout(limit, exchange(request, trust, &doing)).await {
         Ok(outcome) => outcome,
+        Err(_) if doing.get() == LOOKING_UP => Err(dns(
+            &request.url,
+            std::io::Error::new(std::io::ErrorKind::TimedOut, "no name server answers"),
+        )),
         Err(_) => Err(Trouble::Timeout {
             doing: doing.get(),
             after: limit,
@@ -264,28 +270,30 @@ async fn read(
     {
         return Err(Trouble::Unavailable(status));
     }
-    if request.method == Method::POST {
+    if !head.status.is_success() || request.method == Method::POST {
+        // What a server says about its refusal is for browsers; what it says to
+        // a post, for nobody.
         return Ok(Answer {
             status,
             body: Zeroizing::default(),
         });
     }
-    if head.status.is_success() {
-        if let Some(kind) = header(CONTENT_TYPE).filter(|kind| !could_be_metadata(kind)) {
-            return Err(Trouble::WrongType(clean(&kind)));
-        }
-        if let Some(coding) = header(CONTENT_ENCODING).filter(|coding| coding != "identity") {
-            return Err(Trouble::NotHttp(format!(
-                "it is compressed ({}), which was not asked for",
-                clean(&coding)
-            )));
-        }
-        let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
-        if length.is_some_and(|length| length > LIMIT) {
-            return Err(Trouble::TooLarge);
-        }
+    if let Some(kind) = header(CONTENT_TYPE).filter(|kind| !could_be_metadata(kind)) {
+        return Err(Trouble::WrongType(clean(&kind)));
     }
-    let mut bytes = Zeroizing::new(Vec::new());
+    if let Some(coding) = header(CONTENT_ENCODING).filter(|coding| coding != "identity") {
+        return Err(Trouble::NotHttp(format!(
+            "it is compressed ({}), which was not asked for",
+            clean(&coding)
+        )));
+    }
+    let length = header(CONTENT_LENGTH).and_then(|length| length.parse::<usize>().ok());
+    if length.is_some_and(|length| length > LIMIT) {
+        return Err(Trouble::TooLarge);
+    }
+    // Room enough from the start: growing would leave copies behind.
+    let room = length.unwrap_or(64 * 1024);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Trouble::exchange)?;
         let Some(data) = frame.data_ref() else {

@@ -17,6 +17,7 @@ mod drives;
 mod fetching;
 mod redaction;
 mod server;
+mod trust;
 
 const GOOD: &str = r#"schema = 1
 [node]
@@ -340,6 +341,9 @@ proptest::proptest! {
         let machine = Machine::new()
             .file(FILE, &document)
             .file("/etc/sf/metadata.d/a.toml", [b"schema = 1\n".as_slice(), &document].concat())
+            .file("/proc/cmdline", [b"sf.metadata_url=".as_slice(), &document].concat())
+            .file("/dev/disk/by-label/cidata", &document)
+            .credential("sf.metadata_ca", &field)
             .credential("sf.metadata", &document)
             .credential("sf.database.dsn", &field)
             .credential("sf.cluster.database_nodes", &field);
