@@ -5,9 +5,11 @@
 #![allow(dead_code, reason = "each test uses its own part of this")]
 
 pub(crate) mod agent;
+pub(crate) mod history;
 pub(crate) mod metadata;
 pub(crate) mod normal;
 pub(crate) mod proxy;
+pub(crate) mod replay;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
