@@ -7,6 +7,7 @@ mod cluster;
 mod confirm;
 mod explain;
 mod gate;
+mod grants;
 mod ready;
 mod reset;
 mod run;
@@ -71,6 +72,7 @@ enum Command {
     Status(status::Command),
     Cluster(cluster::Command),
     Explain(explain::Command),
+    Grants(grants::Command),
     Reset(reset::Command),
     Ready(ready::Command),
 }
@@ -170,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(&paths),
         Command::Cluster(command) => command.run(&paths),
         Command::Explain(command) => command.run(&paths),
+        Command::Grants(command) => command.run(&paths),
         Command::Reset(command) => command.run(&paths),
         Command::Ready(command) => command.run(&paths),
     };

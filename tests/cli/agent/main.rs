@@ -13,6 +13,8 @@ mod logs;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod privileges;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod runs;
