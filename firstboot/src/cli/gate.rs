@@ -60,7 +60,7 @@ impl Command {
         let boot = identity::boot_id(paths);
         let (gate_image, gate_node) = (
             node::gate_image(&image),
-            node::gate_node(paths, &image, &fqdn),
+            engine::cleared_node(paths, &image, &fqdn),
         );
         let may = gate::restart(
             &gate_image,

@@ -3,6 +3,8 @@
 //! what an operator, systemd and the boot tests see.
 
 #[cfg(test)]
+mod change;
+#[cfg(test)]
 mod desk;
 #[cfg(test)]
 mod fetched;

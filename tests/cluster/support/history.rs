@@ -335,6 +335,7 @@ pub(crate) fn clearance(node: usize, minor: Minor) -> ClearanceRecord {
     } = image(minor);
     ClearanceRecord {
         fqdn: name(node),
+        instance_id: asking(node).instance_id,
         series,
         release,
         image_version,
