@@ -12,6 +12,7 @@ fn link(node: &Node, folder: &str, unit: &str) -> std::path::PathBuf {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn what_the_old_role_had_is_gone() {
     let server = Server::started();
     let (tier, node, other) = (

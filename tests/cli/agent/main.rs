@@ -11,6 +11,8 @@ mod fetched;
 #[cfg(test)]
 mod fleet;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod node;

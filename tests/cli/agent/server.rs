@@ -124,6 +124,21 @@ impl Server {
         }
     }
 
+    /// Stops it in its tracks: connections are taken and nothing is answered.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.running.as_ref().unwrap().pid();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// Runs statements as root; rows as tab-separated lines.
     pub(crate) fn sql(&self, statements: &str) -> String {
         Cmd::new(Tool::Mariadb)
