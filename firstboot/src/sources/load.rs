@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use sf_contract::metadata::{
-    Class, Finding, Merged, NodeMetadata, Resolved, Target, Value, check, example,
+    Class, Finding, Layer, Merged, NodeMetadata, Resolved, Target, Value, check, example,
 };
 use sf_contract::secret::Secret;
 
@@ -74,7 +74,12 @@ impl Collected {
     /// nothing else of the metadata. It has not been parsed.
     pub fn dsn(&self) -> Result<(Secret, String), Failure> {
         const FIELD: &str = "database.dsn";
-        if let Some(broken) = self.broken.first() {
+        // A file that was named holds, whatever is wrong with this machine's own sources.
+        let named = self
+            .merged
+            .get(FIELD)
+            .is_some_and(|field| field.winner.place.origin.layer == Layer::CommandLine);
+        if let Some(broken) = self.broken.first().filter(|_| !named) {
             return Err(broken.clone());
         }
         let mut warnings = Vec::new();

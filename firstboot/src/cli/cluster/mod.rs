@@ -19,7 +19,7 @@ use crate::database::{self, Connector};
 use crate::engine::node;
 use crate::failure::Failure;
 use crate::paths::Paths;
-use crate::sources;
+use crate::sources::{self, Remote};
 
 /// For a command's whole conversation with the database.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -78,7 +78,11 @@ impl Database {
                 })?;
                 (Secret::new(text), file.display().to_string())
             }
-            None => sources::collect(&node::places(paths, &self.metadata)).dsn()?,
+            // Whoever watches the fleet waits for no metadata server.
+            None => {
+                let places = node::places(paths, &self.metadata).remote(Remote::Kept);
+                sources::collect(&places).dsn()?
+            }
         };
         let dsn: Dsn = text.expose().parse().map_err(|error| {
             Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
