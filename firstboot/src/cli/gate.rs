@@ -50,9 +50,8 @@ impl Command {
             .into());
         };
         let connector = loaded.map(|loaded| {
-            let database = &loaded.metadata.database;
-            Connector::new(database.dsn.clone())
-                .connect_timeout(database.connect_timeout.min(LIMIT))
+            let limit = loaded.metadata.database.connect_timeout.min(LIMIT);
+            node::connector(&loaded.metadata).connect_timeout(limit)
         });
         let live = connector
             .as_ref()

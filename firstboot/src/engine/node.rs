@@ -130,13 +130,7 @@ fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {
         .merged
         .place("database.dsn")
         .unwrap_or_else(|| "node metadata".into());
-    let database = &loaded.metadata.database;
-    let mut connector = Connector::new(database.dsn.clone())
-        .connect_timeout(database.connect_timeout)
-        .keeping();
-    if let Some(ca) = &loaded.metadata.pki.ca {
-        connector = connector.ca_text(ca.expose());
-    }
+    let connector = connector(&loaded.metadata).keeping();
     let origins = collected
         .merged
         .fields()
@@ -159,6 +153,17 @@ fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {
         connector,
         collected,
     })
+}
+
+/// How the database is reached: its DSN, its time limit, the CA that it is
+/// known by.
+pub fn connector(metadata: &NodeMetadata) -> Connector {
+    let database = &metadata.database;
+    let connector = Connector::new(database.dsn.clone()).connect_timeout(database.connect_timeout);
+    match &metadata.pki.ca {
+        Some(ca) => connector.ca_text(ca.expose()),
+        None => connector,
+    }
 }
 
 /// The metadata for a command that has to go on without it.

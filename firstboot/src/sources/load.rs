@@ -31,6 +31,17 @@ impl Loaded {
     }
 }
 
+/// What it takes to reach the database.
+#[derive(Clone, Debug)]
+pub struct DatabaseFields {
+    /// `database.dsn`
+    pub dsn: Secret,
+    /// Where that stands.
+    pub place: String,
+    /// `pki.ca`, PEM.
+    pub ca: Option<Secret>,
+}
+
 /// Why there is no metadata to go on with.
 #[derive(Clone, Debug)]
 pub struct Rejected {
@@ -70,9 +81,9 @@ impl Rejected {
 }
 
 impl Collected {
-    /// The database's DSN alone, and where it stands, for commands that need
-    /// nothing else of the metadata. It has not been parsed.
-    pub fn dsn(&self) -> Result<(Secret, String), Failure> {
+    /// The database's DSN and CA alone, for commands that need nothing else of
+    /// the metadata. They have not been parsed.
+    pub fn database(&self) -> Result<DatabaseFields, Failure> {
         const FIELD: &str = "database.dsn";
         // A file that was named holds, whatever is wrong with this machine's own sources.
         let named = self
@@ -93,15 +104,18 @@ impl Collected {
         {
             return Err(failure(&self.merged, problem));
         }
-        match resolved.get(FIELD).map(|field| &field.value) {
-            Some(Value::Secret(secret)) => {
-                Ok((secret.clone(), self.merged.place(FIELD).unwrap_or_default()))
-            }
-            Some(Value::Text(text)) => Ok((
-                Secret::new(text.as_str()),
-                self.merged.place(FIELD).unwrap_or_default(),
-            )),
-            _ => Err(Failure::new(
+        let text = |path| match resolved.get(path).map(|field| &field.value) {
+            Some(Value::Secret(secret)) => Some(secret.clone()),
+            Some(Value::Text(text)) => Some(Secret::new(text.as_str())),
+            _ => None,
+        };
+        match text(FIELD) {
+            Some(dsn) => Ok(DatabaseFields {
+                dsn,
+                place: self.merged.place(FIELD).unwrap_or_default(),
+                ca: text("pki.ca"),
+            }),
+            None => Err(Failure::new(
                 &codes::META_REQUIRED,
                 "nothing says where the database is: there is no database.dsn in any metadata",
             )

@@ -88,3 +88,36 @@ fn only_what_is_known_to_be_wrong_stops_a_daemon() {
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert!(ran.stderr.contains("SF-GATE-RECORD"), "{}", ran.stderr);
 }
+
+/// Whoever asks the database goes by the CA of the metadata, not only the run.
+#[test]
+fn a_ca_of_ones_own_is_known_to_the_gate_to_readiness_and_to_the_desk() {
+    let mut server = Server::started();
+    let ca = server.with_tls();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "[pki]\nca = { credential = \"sf.ca\" }\n");
+    node.edit("/shakenfist\"", "/shakenfist?ssl-mode=verify-identity\"");
+    node.credential("sf.ca", &ca);
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = gate(&node);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the cluster's record says so"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(node.agent(&["ready"]).code, 75);
+    assert_eq!(
+        server.sql("SELECT last_error FROM shakenfist.bootstrap_nodes"),
+        "SF-DAEMON-NOT-READY"
+    );
+    let ran = node.agent(&["cluster", "status"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // Without it none of them is let in, and the gate goes by the clearance.
+    node.edit("[pki]\nca = { credential = \"sf.ca\" }\n", "");
+    let ran = gate(&node);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("SF-DB-TLS"), "{}", ran.stderr);
+    assert_eq!(node.agent(&["cluster", "status"]).code, 78);
+}

@@ -16,6 +16,7 @@ pub(crate) struct Server {
     folder: tempfile::TempDir,
     pub(crate) port: u16,
     running: Option<Child>,
+    options: Vec<String>,
 }
 
 /// A data folder as mariadb-install-db makes it: once, since it takes seconds.
@@ -69,6 +70,7 @@ impl Server {
             folder,
             port,
             running: None,
+            options: Vec::new(),
         };
         server.start();
         server.sql(&format!(
@@ -101,6 +103,7 @@ impl Server {
             // shared folder they would be another server's.
             .arg(format!("--tmpdir={}", self.folder.path().display()))
             .arg(format!("--port={}", self.port))
+            .args(&self.options)
             .args(as_this_user())
             .stdout(Sink::Null)
             .stderr(Sink::File(self.folder.path().join("log")))
@@ -122,6 +125,32 @@ impl Server {
         if let Some(mut child) = self.running.take() {
             child.terminate(Duration::from_secs(20)).unwrap();
         }
+    }
+
+    /// Starts again with a certificate for 127.0.0.1 of a CA of its own; the
+    /// CA's PEM.
+    pub(crate) fn with_tls(&mut self) -> String {
+        self.stop();
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+        for line in [
+            format!("{new} -subj /CN=ca -keyout ca.key -out ca.pem"),
+            format!(
+                "{new} -subj /CN=db -keyout db.key -out db.pem -CA ca.pem -CAkey ca.key \
+                 -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
+            ),
+        ] {
+            Cmd::new(Tool::Openssl)
+                .args(line.split_whitespace())
+                .cwd(self.folder.path())
+                .run()
+                .unwrap();
+        }
+        for (option, file) in [("ssl-cert", "db.pem"), ("ssl-key", "db.key")] {
+            let path = self.folder.path().join(file);
+            self.options.push(format!("--{option}={}", path.display()));
+        }
+        self.start();
+        std::fs::read_to_string(self.folder.path().join("ca.pem")).unwrap()
     }
 
     /// Stops it in its tracks: connections are taken and nothing is answered.

@@ -19,7 +19,7 @@ use crate::database::{self, Connector};
 use crate::engine::node;
 use crate::failure::Failure;
 use crate::paths::Paths;
-use crate::sources::{self, Remote};
+use crate::sources::{self, DatabaseFields, Remote};
 
 /// For a command's whole conversation with the database.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -67,29 +67,35 @@ pub(super) struct Database {
 
 impl Database {
     fn connector(&self, paths: &Paths) -> Result<Connector, Failure> {
-        let (text, place) = match &self.database_file {
-            Some(file) => {
-                let text = fs::read_to_string(file).map_err(|error| {
-                    Failure::new(
-                        &codes::META_UNREADABLE,
-                        format!("{} cannot be read", file.display()),
-                    )
-                    .cause(&error)
-                })?;
-                (Secret::new(text), file.display().to_string())
+        let found = if let Some(file) = &self.database_file {
+            let text = fs::read_to_string(file).map_err(|error| {
+                Failure::new(
+                    &codes::META_UNREADABLE,
+                    format!("{} cannot be read", file.display()),
+                )
+                .cause(&error)
+            })?;
+            DatabaseFields {
+                dsn: Secret::new(text),
+                place: file.display().to_string(),
+                ca: None,
             }
+        } else {
             // Whoever watches the fleet waits for no metadata server.
-            None => {
-                let places = node::places(paths, &self.metadata).remote(Remote::Kept);
-                sources::collect(&places).dsn()?
-            }
+            let places = node::places(paths, &self.metadata).remote(Remote::Kept);
+            sources::collect(&places).database()?
         };
-        let dsn: Dsn = text.expose().parse().map_err(|error| {
+        let dsn: Dsn = found.dsn.expose().parse().map_err(|error| {
             Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
-                .source(place)
+                .source(found.place)
+                .remedy("Write it as the cause says.")
                 .cause(&error)
         })?;
-        Ok(Connector::new(dsn).connect_timeout(CONNECT))
+        let connector = Connector::new(dsn).connect_timeout(CONNECT);
+        Ok(match found.ca {
+            Some(ca) => connector.ca_text(ca.expose()),
+            None => connector,
+        })
     }
 }
 
