@@ -55,8 +55,9 @@ impl<'de> Deserialize<'de> for Series {
     }
 }
 
-/// A Shaken Fist version in PEP 440's form, kept as it was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A Shaken Fist version in PEP 440's form, kept as it was written. Equality
+/// and order are PEP 440's: `0.8` is `0.8.0`, and `0.8rc4` is `0.8.0-rc.4`.
+#[derive(Clone, Debug)]
 pub struct Version {
     text: String,
     parsed: pep440_rs::Version,
@@ -79,9 +80,23 @@ impl Version {
     }
 }
 
+impl PartialEq for Version {
+    fn eq(&self, other: &Self) -> bool {
+        self.parsed == other.parsed
+    }
+}
+
+impl Eq for Version {}
+
 impl PartialOrd for Version {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        self.parsed.partial_cmp(&other.parsed)
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Version {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.parsed.cmp(&other.parsed)
     }
 }
 
@@ -178,6 +193,25 @@ mod tests {
     }
 
     #[test]
+    fn spellings_of_one_version_are_equal() {
+        for (one, other) in [
+            ("0.8", "0.8.0"),
+            ("0.8rc4", "0.8.0-RC.4"),
+            ("0.8.0a1", "0.8alpha1"),
+            ("0.8.post1", "0.8-1"),
+            ("v0.8", "0.8"),
+        ] {
+            let (one, other): (Version, Version) = (one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(one, other);
+            assert_eq!(one.cmp(&other), std::cmp::Ordering::Equal);
+        }
+        assert_ne!(
+            "0.8".parse::<Version>().unwrap(),
+            "0.8.post1".parse::<Version>().unwrap()
+        );
+    }
+
+    #[test]
     fn a_pre_release_belongs_to_the_coming_series() {
         assert_eq!(
             "0.8.0rc4".parse::<Version>().unwrap().series().to_string(),
@@ -193,6 +227,46 @@ mod tests {
         }
     }
 
+    /// A version in parts: release, pre-release, post-release, development.
+    type Parts = ([u64; 3], Option<(usize, u64)>, Option<u64>, Option<u64>);
+
+    fn parts() -> impl Strategy<Value = Parts> {
+        (
+            prop::array::uniform3(0u64..3),
+            prop::option::of((0usize..3, 0u64..3)),
+            prop::option::of(0u64..3),
+            prop::option::of(0u64..3),
+        )
+    }
+
+    fn written((release, pre, post, dev): Parts) -> String {
+        let number = |name: &str, number: Option<u64>| {
+            number
+                .map(|number| format!("{name}{number}"))
+                .unwrap_or_default()
+        };
+        let [major, minor, patch] = release;
+        let pre = pre.map(|(kind, number)| format!("{}{number}", ["a", "b", "rc"][kind]));
+        format!(
+            "{major}.{minor}.{patch}{}{}{}",
+            pre.unwrap_or_default(),
+            number(".post", post),
+            number(".dev", dev)
+        )
+    }
+
+    /// PEP 440's order in a key of our own: a development release comes before
+    /// what it leads to; without any suffix but `.dev` that is before `a0`.
+    fn key((release, pre, post, dev): Parts) -> impl Ord {
+        const LAST: u64 = u64::MAX;
+        let pre = match (pre, post, dev) {
+            (None, None, Some(_)) => (0, 0),
+            (None, ..) => (9, 0),
+            (Some((kind, number)), ..) => (1 + kind, number),
+        };
+        (release, pre, post, dev.unwrap_or(LAST))
+    }
+
     proptest! {
         /// As numbers, not as texts: 0.10 comes after 0.9.
         #[test]
@@ -201,6 +275,30 @@ mod tests {
                 format!("{major}.{minor}").parse::<Series>().unwrap()
             };
             prop_assert_eq!(series(a).cmp(&series(b)), a.cmp(&b));
+        }
+
+        #[test]
+        fn versions_are_ordered_as_pep_440_says(one in parts(), other in parts()) {
+            let (a, b): (Version, Version) = (written(one).parse().unwrap(), written(other).parse().unwrap());
+            prop_assert_eq!(a.cmp(&b), key(one).cmp(&key(other)), "{} and {}", a, b);
+            prop_assert_eq!(a == b, one == other);
+            prop_assert_eq!(a.as_str(), written(one));
+        }
+
+        /// Whatever comes after the first two numbers.
+        #[test]
+        fn a_version_belongs_to_the_series_of_its_first_two_numbers(one in parts(), more in "[0-9]{1,3}") {
+            let version: Version = written(one).parse().unwrap();
+            let series = version.series();
+            prop_assert_eq!(series, Series { major: one.0[0], minor: one.0[1] });
+            let later: Version = format!("{series}.{more}").parse().unwrap();
+            prop_assert_eq!(later.series(), series);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "\\PC{0,40}|[0-9.a-z!+-]{0,30}") {
+            let _ = text.parse::<Version>().map(|version| version.series());
+            let _ = text.parse::<Series>();
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! Starts the daemons, and stops what this image no longer runs.
 
+use std::path::Path;
 use std::time::Duration;
 
 use fs_err as fs;
@@ -16,8 +17,11 @@ use crate::write;
 /// systemd answers at once, unless it is in trouble.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// What an operator or an earlier image may have enabled.
-const ENABLED: &str = "/etc/systemd/system/sf.target.wants";
+/// Where an operator or an earlier image may have enabled units.
+const ENABLED: &str = "/etc/systemd/system";
+
+/// The target that wants the daemons.
+const WANTS: &str = "sf.target.wants";
 
 /// Queues `sf.target`. It cannot wait for it: the daemons are ordered after
 /// the unit that this process is. The clearance is what only the gate gives.
@@ -42,17 +46,11 @@ pub fn wanted(image: &Image) -> Vec<String> {
 /// were ever enabled.
 fn leave(paths: &Paths, image: &Image) -> Result<(), Failure> {
     let wanted = |unit: &str| image.manifest.daemons.iter().any(|daemon| daemon == unit);
-    for entry in fs::read_dir(paths.at(ENABLED))
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if name.starts_with("sf-") && !wanted(name.trim_end_matches(".service")) {
-            write::remove(&entry.path()).map_err(|error| unwritable(&error))?;
-            tracing::info!(unit = %name, "no longer enabled: this image does not run it");
-        }
+    if disable(paths, image)? {
+        // Or systemd would still start what it read before.
+        systemctl(paths, &["daemon-reload"]).map_err(|error| {
+            Failure::new(&codes::UNITS_START, "systemd did not read its units again").cause(&error)
+        })?;
     }
     let strangers: Vec<String> = image
         .release
@@ -71,6 +69,48 @@ fn leave(paths: &Paths, image: &Image) -> Result<(), Failure> {
         tracing::debug!(cause = %error, "nothing to stop");
     }
     Ok(())
+}
+
+/// Removes the links that enable daemons which this image does not run, and
+/// units of an earlier image which are not there any more; true if any went.
+fn disable(paths: &Paths, image: &Image) -> Result<bool, Failure> {
+    let ours = |unit: &str| {
+        image
+            .release
+            .daemons
+            .iter()
+            .any(|daemon| daemon.unit == unit)
+    };
+    let wanted = |unit: &str| image.manifest.daemons.iter().any(|daemon| daemon == unit);
+    let mut any = false;
+    for folder in entries(&paths.at(ENABLED)) {
+        let name = folder.file_name();
+        let name = name.to_string_lossy();
+        if !name.ends_with(".wants") && !name.ends_with(".requires") {
+            continue;
+        }
+        for link in entries(&folder.path()) {
+            let file = link.file_name();
+            let file = file.to_string_lossy();
+            let unit = file.trim_end_matches(".service");
+            if !file.starts_with("sf-") || wanted(unit) {
+                continue;
+            }
+            // The target is the daemons' alone; elsewhere there are other units
+            // of ours, such as the agent itself.
+            let dangles = fs::read_link(link.path())
+                .is_ok_and(|to| to.is_absolute() && !paths.at(&to.to_string_lossy()).exists());
+            if name == WANTS || ours(unit) || dangles {
+                any |= write::remove(&link.path()).map_err(|error| unwritable(&error))?;
+                tracing::info!(unit = %file, "no longer enabled: this image does not run it");
+            }
+        }
+    }
+    Ok(any)
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(folder).into_iter().flatten().flatten()
 }
 
 /// Asks systemd to bless the boot, where the boot loader counts this boot and

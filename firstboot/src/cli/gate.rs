@@ -50,8 +50,8 @@ impl Command {
             .into());
         };
         let connector = loaded.map(|loaded| {
-            let database = &loaded.metadata.database;
-            Connector::of(&loaded.metadata).connect_timeout(database.connect_timeout.min(LIMIT))
+            let limit = loaded.metadata.database.connect_timeout.min(LIMIT);
+            Connector::of(&loaded.metadata).connect_timeout(limit)
         });
         let live = connector
             .as_ref()
@@ -59,7 +59,7 @@ impl Command {
         let boot = identity::boot_id(paths);
         let (gate_image, gate_node) = (
             node::gate_image(&image),
-            node::gate_node(paths, &image, &fqdn),
+            engine::cleared_node(paths, &image, &fqdn),
         );
         let may = gate::restart(
             &gate_image,

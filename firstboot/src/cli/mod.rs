@@ -7,6 +7,7 @@ mod cluster;
 mod confirm;
 mod explain;
 mod gate;
+mod grants;
 mod ready;
 mod report;
 mod reset;
@@ -72,6 +73,7 @@ enum Command {
     Status(status::Command),
     Cluster(cluster::Command),
     Explain(explain::Command),
+    Grants(grants::Command),
     Reset(reset::Command),
     Ready(ready::Command),
     Report(report::Command),
@@ -173,6 +175,7 @@ pub fn main() -> ExitCode {
         Command::Status(command) => command.run(&paths),
         Command::Cluster(command) => command.run(&paths),
         Command::Explain(command) => command.run(&paths),
+        Command::Grants(command) => command.run(&paths),
         Command::Reset(command) => command.run(&paths),
         Command::Ready(command) => command.run(&paths),
         Command::Report(command) => command.run(&paths),

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Outcome, Stop, need_root};
 use crate::card::Card;
 use crate::database::{self, Connector};
-use crate::engine::node;
+use crate::engine::{self, node};
 use crate::failure::Failure;
 use crate::fleet::trace;
 use crate::image::{Given, Image};
@@ -66,10 +66,10 @@ fn trace(paths: &Paths, image: &Image, failures: Option<&Vec<Failure>>) {
         return;
     };
     let card = failures.map(|failures| Card::new(failures.clone()));
-    let node = node::gate_node(paths, image, &loaded.metadata.node.name);
+    let cleared = engine::cleared_node(paths, image, &loaded.metadata.node.name);
     runtime.block_on(trace::answered(
         &Connector::of(&loaded.metadata),
-        &node,
+        &cleared,
         card.as_ref().map(|card| (card.kind(), card.code())),
     ));
     runtime.shutdown_background();

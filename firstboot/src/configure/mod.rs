@@ -3,6 +3,7 @@
 //! what is no longer wanted is removed.
 
 pub mod hosts;
+pub mod ledger;
 pub mod pki;
 pub mod settings;
 
@@ -15,6 +16,7 @@ use sf_contract::metadata::node::NodeMetadata;
 use sf_contract::secret::Secret;
 use zeroize::Zeroizing;
 
+use self::ledger::Ledger;
 use crate::codes;
 use crate::failure::Failure;
 use crate::image::Image;
@@ -79,6 +81,14 @@ pub fn write_all(
 ) -> Result<(), Failure> {
     let rendered =
         settings::render(image, metadata, settings::Cluster::Known(cluster)).map_err(first)?;
+    let files = ["/etc/sf/config", "/etc/hostname", "/etc/hosts"].map(str::to_owned);
+    let pki = pki::files(&metadata.pki, None);
+    let ledger = Ledger::open(
+        paths,
+        files
+            .into_iter()
+            .chain(pki.into_iter().map(|file| file.path)),
+    )?;
     let groups = fs::read_to_string(paths.at("/etc/group")).unwrap_or_default();
     put(
         paths,
@@ -112,7 +122,8 @@ pub fn write_all(
         "/etc/hosts",
         hosts::render(&before, metadata).as_bytes(),
         Access::PUBLIC,
-    )
+    )?;
+    ledger.close(paths)
 }
 
 /// Gives the kernel the name that /etc/hostname has now. systemd does it: the

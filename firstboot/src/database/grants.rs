@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
 
+use crate::claim;
+
 /// A privilege that the agent needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {
@@ -37,42 +39,77 @@ const BOOTSTRAPPING: [Need; 6] = [
 /// A release that migrates its own tables changes them too.
 const MIGRATING: [Need; 3] = [everywhere("ALTER"), everywhere("INDEX"), everywhere("DROP")];
 
-/// Other roles read the cluster's state and keep their own row.
+/// Other roles read the cluster's state, keep their own row, bring a series in
+/// and retire one, and give up a claim of an earlier role.
 const OTHERS: [Need; 4] = [
     Need {
         privilege: "SELECT",
         tables: &[
-            "bootstrap_operations",
-            "cluster_series",
-            "bootstrap_nodes",
             "bootstrap_claims",
+            "bootstrap_nodes",
+            "bootstrap_operations",
             "cluster_config",
+            "cluster_series",
         ],
     },
     Need {
         privilege: "INSERT",
-        tables: &["cluster_series", "bootstrap_nodes", "bootstrap_claims"],
+        tables: &["bootstrap_nodes", "cluster_series"],
     },
     Need {
         privilege: "UPDATE",
-        tables: &["bootstrap_nodes", "bootstrap_claims"],
+        tables: &["bootstrap_nodes"],
     },
     Need {
         privilege: "DELETE",
-        tables: &["cluster_series", "bootstrap_nodes", "bootstrap_claims"],
+        tables: &["bootstrap_claims", "bootstrap_nodes", "cluster_series"],
     },
 ];
+
+/// Who claims a role writes the claim.
+const CLAIMING: Need = Need {
+    privilege: "INSERT",
+    tables: &["bootstrap_claims", "bootstrap_nodes", "cluster_series"],
+};
 
 /// What a node of `role` needs.
 pub(super) fn needs(role: Role, schema: &Schema) -> Vec<Need> {
     if !role.bootstraps() {
-        return OTHERS.to_vec();
+        let claims = claim::claimed_by(role).is_some();
+        return OTHERS
+            .iter()
+            .map(|need| {
+                if claims && need.privilege == CLAIMING.privilege {
+                    CLAIMING
+                } else {
+                    *need
+                }
+            })
+            .collect();
     }
     let mut needs = BOOTSTRAPPING.to_vec();
     if matches!(schema, Schema::Command { .. }) {
         needs.extend(MIGRATING);
     }
     needs
+}
+
+/// A privilege that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Missing {
+    privilege: &'static str,
+    /// The tables that it is missing on; empty for the whole database.
+    tables: Vec<&'static str>,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.privilege)?;
+        if !self.tables.is_empty() {
+            write!(formatter, " on {}", self.tables.join(" and "))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -97,33 +134,47 @@ impl Grants {
         }
     }
 
-    /// The needed privileges that are not there.
-    pub(super) fn missing(&self, database: &str, needs: &[Need]) -> Vec<&'static str> {
+    /// The needed privileges that are not there. Where none of a privilege's
+    /// tables has it, the whole database is meant: that is simpler to grant.
+    pub(super) fn missing(&self, database: &str, needs: &[Need]) -> Vec<Missing> {
         needs
             .iter()
-            .filter(|need| !self.covers(database, need))
-            .map(|need| need.privilege)
+            .filter_map(|need| {
+                let lacks = |wanted: &&'static str| {
+                    !self.has(
+                        need.privilege,
+                        |scope| matches!(scope, Scope::Table(d, t) if d == database && t == wanted),
+                    )
+                };
+                let whole = self.has(need.privilege, |scope| match scope {
+                    Scope::Global => true,
+                    Scope::Database(pattern) => like(pattern, database),
+                    Scope::Table(..) => false,
+                });
+                let mut tables: Vec<&'static str> =
+                    need.tables.iter().copied().filter(lacks).collect();
+                if whole || (tables.is_empty() && !need.tables.is_empty()) {
+                    return None;
+                }
+                // One table alone is never better served by the whole database.
+                if tables.len() == need.tables.len() && tables.len() > 1 {
+                    tables.clear();
+                }
+                Some(Missing {
+                    privilege: need.privilege,
+                    tables,
+                })
+            })
             .collect()
     }
 
-    fn covers(&self, database: &str, need: &Need) -> bool {
-        let has = |wanted: &dyn Fn(&Scope) -> bool| {
-            self.granted.iter().any(|(scope, privileges)| {
-                wanted(scope)
-                    && (privileges.contains(need.privilege)
-                        || privileges.contains("ALL PRIVILEGES")
-                        || privileges.contains("ALL"))
-            })
-        };
-        let whole = |scope: &Scope| match scope {
-            Scope::Global => true,
-            Scope::Database(pattern) => like(pattern, database),
-            Scope::Table(..) => false,
-        };
-        has(&whole)
-            || (!need.tables.is_empty() && need.tables.iter().all(|wanted| {
-                has(&|scope| matches!(scope, Scope::Table(d, t) if d == database && t == wanted))
-            }))
+    fn has(&self, privilege: &str, wanted: impl Fn(&Scope) -> bool) -> bool {
+        self.granted.iter().any(|(scope, privileges)| {
+            wanted(scope)
+                && [privilege, "ALL PRIVILEGES", "ALL"]
+                    .iter()
+                    .any(|name| privileges.contains(*name))
+        })
     }
 }
 
@@ -219,22 +270,78 @@ fn like(pattern: &str, text: &str) -> bool {
     }
 }
 
+/// GRANTs to paste for what is missing, for the account as the server names it,
+/// `'sf'@'10.%'`.
+pub(super) fn statements(account: &str, database: &str, missing: &[Missing]) -> String {
+    let whole: Vec<&str> = missing
+        .iter()
+        .filter(|missing| missing.tables.is_empty())
+        .map(|missing| missing.privilege)
+        .collect();
+    let mut lines = Vec::new();
+    if !whole.is_empty() {
+        lines.push(on_database(account, database, &whole));
+    }
+    for Missing { privilege, tables } in missing {
+        for table in tables {
+            lines.push(format!(
+                "GRANT {privilege} ON `{database}`.`{table}` TO {account};"
+            ));
+        }
+    }
+    lines.join(" ")
+}
+
 /// A GRANT to paste, for a user of any host.
 pub(super) fn statement(user: &str, database: &str, privileges: &[&str]) -> String {
-    statement_for(
-        &format!("'{}'@'%'", user.replace('\'', "''")),
-        database,
-        privileges,
+    let account = format!("'{}'@'%'", user.replace('\'', "''"));
+    on_database(&account, database, privileges)
+}
+
+fn on_database(account: &str, database: &str, privileges: &[&str]) -> String {
+    let pattern = database.replace('_', "\\_").replace('%', "\\%");
+    format!(
+        "GRANT {} ON `{}`.* TO {account};",
+        privileges.join(", "),
+        pattern.replace('`', "``")
     )
 }
 
-/// A GRANT to paste, for the account as the server names it, `'sf'@'10.%'`.
-pub(super) fn statement_for(account: &str, database: &str, privileges: &[&str]) -> String {
-    let pattern = database.replace('_', "\\_").replace('%', "\\%");
-    format!(
-        "GRANT {} ON `{pattern}`.* TO {account};",
-        privileges.join(", ")
-    )
+/// Every statement that an account of a node of `role` needs, and nothing more.
+///
+/// A table that is not there yet can be granted on only together with CREATE,
+/// which is taken back in the next statement: so that a fleet's accounts can be
+/// made before its first boot.
+pub fn least(role: Role, schema: &Schema, database: &str, user: &str, host: &str) -> Vec<String> {
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+    let account = format!("{}@{}", quoted(user), quoted(host));
+    let needs = needs(role, schema);
+    let whole: Vec<&str> = needs
+        .iter()
+        .filter(|need| need.tables.is_empty())
+        .map(|need| need.privilege)
+        .collect();
+    let mut statements = Vec::new();
+    if !whole.is_empty() {
+        statements.push(on_database(&account, database, &whole));
+    }
+    let tables: BTreeSet<&str> = needs.iter().flat_map(|need| need.tables).copied().collect();
+    let database = database.replace('`', "``");
+    for table in tables {
+        let privileges: Vec<&str> = needs
+            .iter()
+            .filter(|need| need.tables.contains(&table))
+            .map(|need| need.privilege)
+            .collect();
+        statements.push(format!(
+            "GRANT CREATE, {} ON `{database}`.`{table}` TO {account};",
+            privileges.join(", ")
+        ));
+        statements.push(format!(
+            "REVOKE CREATE ON `{database}`.`{table}` FROM {account};"
+        ));
+    }
+    statements
 }
 
 #[cfg(test)]
@@ -244,8 +351,12 @@ mod tests {
 
     const AGENT: Schema = Schema::Agent;
 
-    fn missing(lines: &[&str], role: Role) -> Vec<&'static str> {
-        Grants::parse(lines.iter().copied()).missing("shaken_fist", &needs(role, &AGENT))
+    fn missing(lines: &[&str], role: Role) -> Vec<String> {
+        Grants::parse(lines.iter().copied())
+            .missing("shaken_fist", &needs(role, &AGENT))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]
@@ -280,7 +391,7 @@ mod tests {
             (
                 &["GRANT USAGE ON *.* TO `sf`@`%`"],
                 Role::Hypervisor,
-                &["SELECT", "INSERT", "UPDATE", "DELETE"],
+                &["SELECT", "INSERT", "UPDATE on bootstrap_nodes", "DELETE"],
             ),
             (
                 &["GRANT SELECT, INSERT ON `shaken\\_fist`.* TO `sf`@`%`"],
@@ -291,7 +402,7 @@ mod tests {
             (
                 &["GRANT ALL PRIVILEGES ON `shaken\\_fis`.* TO `sf`@`%`"],
                 Role::Network,
-                &["SELECT", "INSERT", "UPDATE", "DELETE"],
+                &["SELECT", "INSERT", "UPDATE on bootstrap_nodes", "DELETE"],
             ),
             // Columns and single tables are not the whole database.
             (
@@ -321,7 +432,7 @@ mod tests {
                     "GRANT ALL PRIVILEGES ON `shaken``_fist`.* TO `sf`@`%`",
                 ],
                 Role::Hypervisor,
-                &["SELECT", "INSERT", "UPDATE", "DELETE"],
+                &["SELECT", "INSERT", "UPDATE on bootstrap_nodes", "DELETE"],
             ),
             (
                 &["GRANT SELECT, UPDATE, DELETE ON `shaken_fist`.* TO `sf`@`%`"],
@@ -348,16 +459,52 @@ mod tests {
                 .missing("shaken_fist", &needs(Role::Hypervisor, &AGENT))
         };
         assert!(grants(&lines).is_empty());
-        lines.retain(|line| line != "GRANT DELETE ON `shaken_fist`.`cluster_series` TO `sf`@`%`");
-        assert_eq!(grants(&lines), ["DELETE"]);
+        lines.retain(|line| {
+            line != "GRANT DELETE ON `shaken_fist`.`cluster_series` TO `sf`@`%`"
+                && line != "GRANT UPDATE ON `shaken_fist`.`bootstrap_nodes` TO `sf`@`%`"
+        });
+        let missing = grants(&lines);
+        let named: Vec<String> = missing.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            named,
+            ["UPDATE on bootstrap_nodes", "DELETE on cluster_series"]
+        );
+        assert_eq!(
+            statements("'sf'@'%'", "shaken_fist", &missing),
+            "GRANT UPDATE ON `shaken_fist`.`bootstrap_nodes` TO 'sf'@'%'; \
+             GRANT DELETE ON `shaken_fist`.`cluster_series` TO 'sf'@'%';"
+        );
     }
 
     #[test]
     fn statements_can_be_pasted() {
         assert_eq!(
-            statement("o'neil", "shaken_fist", &["SELECT", "INSERT"]),
-            "GRANT SELECT, INSERT ON `shaken\\_fist`.* TO 'o''neil'@'%';"
+            least(
+                Role::DatabaseTier,
+                &AGENT,
+                "shaken_fist",
+                "o'neil",
+                "10.0.0.%"
+            ),
+            [
+                "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, REFERENCES ON `shaken\\_fist`.* TO 'o''neil'@'10.0.0.%';"
+            ]
         );
+        let network = least(Role::Network, &AGENT, "shaken_fist", "sf", "%");
+        assert_eq!(
+            network[0],
+            "GRANT CREATE, SELECT, INSERT, DELETE ON `shaken_fist`.`bootstrap_claims` TO 'sf'@'%';"
+        );
+        let hypervisor = least(Role::Hypervisor, &AGENT, "shaken_fist", "sf", "%");
+        assert_eq!(
+            hypervisor[0],
+            "GRANT CREATE, SELECT, DELETE ON `shaken_fist`.`bootstrap_claims` TO 'sf'@'%';"
+        );
+        assert_eq!(
+            hypervisor[1],
+            "REVOKE CREATE ON `shaken_fist`.`bootstrap_claims` FROM 'sf'@'%';"
+        );
+        assert_eq!((network[1..].len(), hypervisor[1..].len()), (9, 9));
     }
 
     proptest! {

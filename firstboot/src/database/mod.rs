@@ -9,7 +9,7 @@
 mod backoff;
 mod cluster;
 mod connector;
-mod grants;
+pub mod grants;
 mod link;
 mod parking;
 pub mod preflight;

@@ -73,7 +73,10 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
             .map_err(SqlError::into_failure)?,
     );
     findings.extend(tables.misfit(session.at()));
-    findings.extend(tables.waits_for_release(need.schema, session.at()));
+    // The others may not see all tables, and wait for those who bootstrap anyway.
+    if need.role.bootstraps() {
+        findings.extend(tables.waits_for_release(need.schema, session.at()));
+    }
     if tables.has("schema_versions") && !need.schema_versions.is_empty() {
         let found = schema_versions(session)
             .await
@@ -273,12 +276,16 @@ fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) ->
                  {} node needs: {}",
                 facts.account,
                 need.role,
-                missing.join(", ")
+                missing
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ),
         )
         .remedy(format!(
             "On the server: {}",
-            grants::statement_for(&facts.account, database, &missing)
+            grants::statements(&facts.account, database, &missing)
         ))
     })
 }

@@ -22,7 +22,7 @@ use crate::fleet::trace;
 use crate::gate::{self, Clearance, ClearanceRecord, Decision};
 use crate::hook;
 use crate::identity;
-use crate::image::Given;
+use crate::image::{Given, Image};
 use crate::paths::Paths;
 use crate::preflight;
 use crate::report::{Phase, Reporter};
@@ -296,6 +296,20 @@ fn keep(paths: &Paths, record: &ClearanceRecord) -> Result<(), Failure> {
 /// The clearance that this boot's run has kept.
 pub fn kept(paths: &Paths) -> Option<ClearanceRecord> {
     serde_json::from_str(&fs::read_to_string(paths.runtime(CLEARANCE)).ok()?).ok()
+}
+
+/// The node as the gate cleared it in this boot, or else as it is seen from here.
+pub fn cleared_node(paths: &Paths, image: &Image, fqdn: &str) -> gate::Node {
+    let mut node = node::gate_node(paths, image, fqdn);
+    let boot = identity::boot_id(paths);
+    if let Some(kept) = kept(paths)
+        && kept.boot_id == boot
+        && kept.fqdn == node.fqdn
+        && !kept.instance_id.is_empty()
+    {
+        node.instance_id = kept.instance_id;
+    }
+    node
 }
 
 fn one(failure: Failure) -> Vec<Failure> {

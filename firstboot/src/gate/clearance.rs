@@ -26,6 +26,10 @@ impl Clearance {
 pub struct ClearanceRecord {
     /// The node.
     pub fqdn: String,
+    /// Its [`crate::identity::machine_id`], as the agent saw it: a daemon's
+    /// sandbox may hide what it is made from. Empty in records of older agents.
+    #[serde(default)]
+    pub instance_id: String,
     /// The series that was cleared.
     pub series: Series,
     /// Shaken Fist's version.

@@ -80,6 +80,7 @@ pub async fn pass(
     }
     Ok(Clearance::new(ClearanceRecord {
         fqdn: node.fqdn.clone(),
+        instance_id: node.instance_id.clone(),
         series: image.series,
         release: image.release.clone(),
         image_version: image.image_version.clone(),

@@ -104,6 +104,7 @@ mod tests {
     fn record() -> ClearanceRecord {
         ClearanceRecord {
             fqdn: "n".into(),
+            instance_id: "disk/hw".into(),
             series: "0.7".parse().unwrap(),
             release: "0.7.1".into(),
             image_version: "1".into(),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sf_contract::metadata::{
-    Class, Finding, Merged, NodeMetadata, Resolved, Target, Value, check, example,
+    Class, Finding, Layer, Merged, NodeMetadata, Resolved, Target, Value, check, example,
 };
 use sf_contract::secret::Secret;
 
@@ -33,6 +33,17 @@ impl Loaded {
     pub fn digest(&self, key: &[u8]) -> String {
         super::digest::digest(&self.resolved, key).unwrap_or_default()
     }
+}
+
+/// What it takes to reach the database.
+#[derive(Clone, Debug)]
+pub struct DatabaseFields {
+    /// `database.dsn`
+    pub dsn: Secret,
+    /// Where that stands.
+    pub place: String,
+    /// `pki.ca`, PEM.
+    pub ca: Option<Secret>,
 }
 
 /// Why there is no metadata to go on with.
@@ -74,11 +85,16 @@ impl Rejected {
 }
 
 impl Collected {
-    /// The database's DSN alone, and where it stands, for commands that need
-    /// nothing else of the metadata. It has not been parsed.
-    pub fn dsn(&self) -> Result<(Secret, String), Failure> {
+    /// The database's DSN and CA alone, for commands that need nothing else of
+    /// the metadata. They have not been parsed.
+    pub fn database(&self) -> Result<DatabaseFields, Failure> {
         const FIELD: &str = "database.dsn";
-        if let Some(broken) = self.broken.first() {
+        // A file that was named holds, whatever is wrong with this machine's own sources.
+        let named = self
+            .merged
+            .get(FIELD)
+            .is_some_and(|field| field.winner.place.origin.layer == Layer::CommandLine);
+        if let Some(broken) = self.broken.first().filter(|_| !named) {
             return Err(broken.clone());
         }
         let mut warnings = Vec::new();
@@ -93,15 +109,18 @@ impl Collected {
         {
             return Err(failure(&self.merged, problem));
         }
-        match resolved.get(FIELD).map(|field| &field.value) {
-            Some(Value::Secret(secret)) => {
-                Ok((secret.clone(), self.merged.place(FIELD).unwrap_or_default()))
-            }
-            Some(Value::Text(text)) => Ok((
-                Secret::new(text.as_str()),
-                self.merged.place(FIELD).unwrap_or_default(),
-            )),
-            _ => Err(Failure::new(
+        let text = |path| match resolved.get(path).map(|field| &field.value) {
+            Some(Value::Secret(secret)) => Some(secret.clone()),
+            Some(Value::Text(text)) => Some(Secret::new(text.as_str())),
+            _ => None,
+        };
+        match text(FIELD) {
+            Some(dsn) => Ok(DatabaseFields {
+                dsn,
+                place: self.merged.place(FIELD).unwrap_or_default(),
+                ca: text("pki.ca"),
+            }),
+            None => Err(Failure::new(
                 &codes::META_REQUIRED,
                 "nothing says where the database is: there is no database.dsn in any metadata",
             )

@@ -26,7 +26,7 @@ use sf_contract::metadata::{Fragment, Layer, Merged, merge};
 use crate::failure::Failure;
 use crate::paths::Paths;
 
-pub use load::{Loaded, Rejected};
+pub use load::{DatabaseFields, Loaded, Rejected};
 
 /// Where a node keeps its metadata.
 pub const FILE: &str = "/etc/sf/metadata.toml";

@@ -186,6 +186,21 @@ fn a_fleet_is_watched_and_mended_from_one_desk() {
         "{table}"
     );
 
+    // Any node's metadata names the database, and a node knows its own; what is
+    // broken on the desk itself does not matter to a file that is named.
+    let file = tier.root().join("named.toml");
+    let text = tier.read("run/credentials/@system/sf.metadata");
+    std::fs::write(&file, text).unwrap();
+    let broken = Node::new("hypervisor");
+    broken.credential("sf.metadata", "not TOML");
+    let named = ["cluster", "status", "--metadata", file.to_str().unwrap()];
+    for ran in [broken.agent(&named), tier.agent(&["cluster", "status"])] {
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(ran.stdout.starts_with("3 nodes: "), "{}", ran.stdout);
+    }
+    let ran = broken.agent(&["cluster", "status"]);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+
     // An outage is said, and ends the command but for --watch.
     server.stop();
     let ran = desk(&server, &["status"]);

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod call_home;
 #[cfg(test)]
+mod change;
+#[cfg(test)]
 mod desk;
 #[cfg(test)]
 mod fetched;
@@ -13,11 +15,15 @@ mod fleet;
 #[cfg(test)]
 mod forecast;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod logs;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pki;
+#[cfg(test)]
+mod privileges;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]

@@ -128,6 +128,47 @@ impl Server {
         }
     }
 
+    /// Starts again with a certificate for 127.0.0.1 of a CA of its own; the
+    /// CA's PEM.
+    pub(crate) fn with_tls(&mut self) -> String {
+        self.stop();
+        let new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
+        for line in [
+            format!("{new} -subj /CN=ca -keyout ca.key -out ca.pem"),
+            format!(
+                "{new} -subj /CN=db -keyout db.key -out db.pem -CA ca.pem -CAkey ca.key \
+                 -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE"
+            ),
+        ] {
+            Cmd::new(Tool::Openssl)
+                .args(line.split_whitespace())
+                .cwd(self.folder.path())
+                .run()
+                .unwrap();
+        }
+        for (option, file) in [("ssl-cert", "db.pem"), ("ssl-key", "db.key")] {
+            let path = self.folder.path().join(file);
+            self.options.push(format!("--{option}={}", path.display()));
+        }
+        self.start();
+        std::fs::read_to_string(self.folder.path().join("ca.pem")).unwrap()
+    }
+
+    /// Stops it in its tracks: connections are taken and nothing is answered.
+    pub(crate) fn pause(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.running.as_ref().unwrap().pid();
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// Runs statements as root; rows as tab-separated lines.
     pub(crate) fn sql(&self, statements: &str) -> String {
         Cmd::new(Tool::Mariadb)

@@ -8,12 +8,14 @@ pub(crate) mod agent;
 pub(crate) mod build;
 pub(crate) mod crossing;
 pub(crate) mod galera;
+pub(crate) mod history;
 pub(crate) mod lot;
 pub(crate) mod matrix;
 pub(crate) mod metadata;
 pub(crate) mod normal;
 pub(crate) mod proxy;
 pub(crate) mod readers;
+pub(crate) mod replay;
 pub(crate) mod steps;
 
 use std::net::TcpListener;

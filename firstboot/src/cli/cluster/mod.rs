@@ -19,7 +19,7 @@ use crate::database::{self, Connector};
 use crate::engine::node;
 use crate::failure::Failure;
 use crate::paths::Paths;
-use crate::sources;
+use crate::sources::{self, DatabaseFields, Remote};
 
 /// For a command's whole conversation with the database.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ pub(super) struct Database {
 
 impl Database {
     fn connector(&self, paths: &Paths) -> Result<Connector, Failure> {
-        let (text, place, authority) = if let Some(file) = &self.database_file {
+        let found = if let Some(file) = &self.database_file {
             let text = fs::read_to_string(file).map_err(|error| {
                 Failure::new(
                     &codes::META_UNREADABLE,
@@ -75,19 +75,24 @@ impl Database {
                 )
                 .cause(&error)
             })?;
-            (Secret::new(text), file.display().to_string(), None)
+            DatabaseFields {
+                dsn: Secret::new(text),
+                place: file.display().to_string(),
+                ca: None,
+            }
         } else {
-            let collected = sources::collect(&node::places(paths, &self.metadata));
-            let (text, place) = collected.dsn()?;
-            (text, place, collected.authority())
+            // Whoever watches the fleet waits for no metadata server.
+            let places = node::places(paths, &self.metadata).remote(Remote::Kept);
+            sources::collect(&places).database()?
         };
-        let dsn: Dsn = text.expose().parse().map_err(|error| {
+        let dsn: Dsn = found.dsn.expose().parse().map_err(|error| {
             Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
-                .source(place)
+                .source(found.place)
+                .remedy("Write it as the cause says.")
                 .cause(&error)
         })?;
         let connector = Connector::new(dsn).connect_timeout(CONNECT);
-        Ok(match authority {
+        Ok(match found.ca {
             Some(ca) => connector.ca_text(ca.expose()),
             None => connector,
         })

@@ -1,0 +1,140 @@
+//! A node that becomes another one: role, addresses, names.
+
+use super::node::Node;
+use super::server::Server;
+
+fn link(node: &Node, folder: &str, unit: &str) -> std::path::PathBuf {
+    let folder = node.root().join("etc/systemd/system").join(folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join(unit);
+    std::os::unix::fs::symlink(format!("/usr/lib/systemd/system/{unit}"), &path).unwrap();
+    path
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one story, told in order")]
+fn what_the_old_role_had_is_gone() {
+    let server = Server::started();
+    let (tier, node, other) = (
+        Node::new("database-tier"),
+        Node::new("network"),
+        Node::new("network"),
+    );
+    for (node, name) in [(&tier, "db1"), (&node, "n1"), (&other, "n2")] {
+        node.metadata(
+            server.port,
+            "[cluster]\nhosts = { \"gone.example.com\" = \"10.0.0.9\" }\n",
+        );
+        node.edit("node5", name);
+        let path = node.root().join("usr/lib/sf-image/release.toml");
+        let release = std::fs::read_to_string(&path).unwrap();
+        let more = "[[setting]]\nkey = \"NODE_IS_NETWORK_NODE\"\ntrue_on = [\"network\", \"single-node\"]\n\n[schema_of_the_cluster]";
+        std::fs::write(&path, release.replace("[schema_of_the_cluster]", more)).unwrap();
+    }
+    let image = node.root().join("usr/lib/sf-image/manifest.json");
+    let manifest = std::fs::read_to_string(&image).unwrap();
+    let network = manifest.replace("\"sf-api\"]", "\"sf-api\",\"sf-net\"]");
+    assert_ne!(manifest, network);
+    std::fs::write(&image, &network).unwrap();
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert_eq!(node.agent(&["run"]).code, 0);
+    assert_eq!(other.agent(&["run"]).code, 77, "the role is held");
+    let config = node.read("etc/sf/config");
+    assert!(
+        config.contains("NODE_IS_NETWORK_NODE=\"True\"") && config.contains("10.0.0.5"),
+        "{config}"
+    );
+
+    // What an earlier run of that role wrote and enabled, and what is not the agent's.
+    let own = node.root().join("etc/pki/libvirt-spice/server-key.pem");
+    let theirs = node.root().join("etc/pki/libvirt-spice/theirs.pem");
+    std::fs::create_dir_all(own.parent().unwrap()).unwrap();
+    for path in [&own, &theirs] {
+        std::fs::write(path, "x").unwrap();
+    }
+    let ledger = node.root().join("var/lib/sf-firstboot/files.json");
+    let files = std::fs::read_to_string(&ledger).unwrap();
+    let files = files.replacen('[', "[\"/etc/pki/libvirt-spice/server-key.pem\",", 1);
+    std::fs::write(&ledger, files).unwrap();
+    let units = node.root().join("usr/lib/systemd/system");
+    std::fs::create_dir_all(&units).unwrap();
+    std::fs::write(units.join("sf-firstboot.service"), "").unwrap();
+    std::fs::write(units.join("sf-net.service"), "").unwrap();
+    let gone = [
+        link(&node, "sf.target.wants", "sf-net.service"),
+        link(&node, "multi-user.target.wants", "sf-net.service"),
+        link(
+            &node,
+            "multi-user.target.wants",
+            "sf-of-another-release.service",
+        ),
+    ];
+    let stays = [
+        link(&node, "multi-user.target.wants", "sf-firstboot.service"),
+        link(&node, "multi-user.target.wants", "ssh.service"),
+    ];
+
+    // The same machine boots a hypervisor's image, with another address.
+    let hypervisor = manifest
+        .replace("\"role\":\"network\"", "\"role\":\"hypervisor\"")
+        .replace("sf-network", "sf-hypervisor");
+    assert!(hypervisor.contains("hypervisor"));
+    std::fs::write(&image, hypervisor).unwrap();
+    node.edit("10.0.0.5", "10.0.0.77");
+    node.edit(
+        "hosts = { \"gone.example.com\" = \"10.0.0.9\" }",
+        "hosts = { \"new.example.com\" = \"10.0.0.8\" }",
+    );
+    std::fs::write(node.root().join("systemctl.log"), "").unwrap();
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let config = node.read("etc/sf/config");
+    assert!(
+        config.contains("NODE_IS_NETWORK_NODE=\"False\""),
+        "{config}"
+    );
+    assert!(
+        config.contains("10.0.0.77") && !config.contains("10.0.0.5\""),
+        "{config}"
+    );
+    let hosts = node.read("etc/hosts");
+    assert!(
+        hosts.contains("10.0.0.77 n1.example.com") && hosts.contains("new.example.com"),
+        "{hosts}"
+    );
+    assert!(
+        !hosts.contains("gone") && !hosts.contains("10.0.0.5"),
+        "{hosts}"
+    );
+    assert!(!own.exists() && theirs.exists());
+    for path in &gone {
+        assert!(path.symlink_metadata().is_err(), "{}", path.display());
+    }
+    for path in &stays {
+        assert!(path.symlink_metadata().is_ok(), "{}", path.display());
+    }
+    let log = node.read("systemctl.log");
+    let lines: Vec<&str> = log.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "daemon-reload",
+            "stop --no-block sf-net.service",
+            "start --no-block sf.target"
+        ]
+    );
+    assert_eq!(
+        server.sql("SELECT role FROM shakenfist.bootstrap_nodes WHERE fqdn = 'n1.example.com'"),
+        "hypervisor"
+    );
+    // The role is free without anybody's help.
+    assert_eq!(other.agent(&["run"]).code, 0);
+    assert_eq!(
+        server.sql("SELECT fqdn FROM shakenfist.bootstrap_claims"),
+        "n2.example.com"
+    );
+    // Nothing left to do: systemd is not bothered again.
+    std::fs::write(node.root().join("systemctl.log"), "").unwrap();
+    assert_eq!(node.agent(&["run"]).code, 0);
+    assert!(!node.read("systemctl.log").contains("daemon-reload"));
+}

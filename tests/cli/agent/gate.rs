@@ -1,0 +1,123 @@
+//! The gate before a daemon's start, while its database is in trouble: an
+//! outage never keeps a cleared node's daemons down, a known mismatch does.
+
+use std::time::{Duration, Instant};
+
+use super::node::{Node, Ran};
+use super::server::Server;
+
+/// Both limits of the gate, and a start of the program on a busy machine.
+const BOUND: Duration = Duration::from_secs(10);
+
+fn gate(node: &Node) -> Ran {
+    let began = Instant::now();
+    let ran = node.agent(&["gate", "sf-api.service"]);
+    assert!(began.elapsed() < BOUND, "took {:?}", began.elapsed());
+    ran
+}
+
+#[test]
+fn a_stalled_server_costs_a_cleared_node_seconds() {
+    let server = Server::started();
+    let (cleared, new) = (Node::new("database-tier"), Node::new("hypervisor"));
+    cleared.metadata(server.port, "");
+    new.metadata(server.port, "");
+    new.edit("node5", "hv1");
+    assert_eq!(cleared.agent(&["run"]).code, 0);
+    // It accepts connections and never says a word.
+    server.pause();
+    let ran = gate(&cleared);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("cleared earlier during this boot"),
+        "{}",
+        ran.stderr
+    );
+    let ran = gate(&new);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("SF-GATE-NO-CLEARANCE"),
+        "{}",
+        ran.stderr
+    );
+    server.resume();
+    assert_eq!(gate(&cleared).code, 0);
+}
+
+#[test]
+fn only_what_is_known_to_be_wrong_stops_a_daemon() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+
+    // The password has been changed: the database cannot be asked.
+    server.sql("ALTER USER sf@'%' IDENTIFIED BY 'another'");
+    assert_eq!(gate(&node).code, 0);
+    server.sql(&format!(
+        "ALTER USER sf@'%' IDENTIFIED BY '{}'",
+        super::server::PASSWORD
+    ));
+
+    // Forgotten by mistake while it runs: it is on record again.
+    server.sql("DELETE FROM shakenfist.bootstrap_nodes");
+    assert_eq!(gate(&node).code, 0);
+    assert_eq!(
+        server.sql("SELECT fqdn, series, outcome FROM shakenfist.bootstrap_nodes"),
+        "node5.example.com\t0.8\tstarted"
+    );
+
+    // The cluster has moved on without it.
+    server.sql(
+        "DELETE FROM shakenfist.bootstrap_nodes; \
+         UPDATE shakenfist.cluster_series SET series = '0.10', predecessor = '0.9'",
+    );
+    let before = server.dump();
+    let ran = gate(&node);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("SF-GATE-VERSION") && ran.stderr.contains("0.10"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(server.dump(), before);
+
+    // Not understood is not cleared.
+    server.sql("UPDATE shakenfist.cluster_series SET series = 'x'");
+    let ran = gate(&node);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(ran.stderr.contains("SF-GATE-RECORD"), "{}", ran.stderr);
+}
+
+/// Whoever asks the database goes by the CA of the metadata, not only the run.
+#[test]
+fn a_ca_of_ones_own_is_known_to_the_gate_to_readiness_and_to_the_desk() {
+    let mut server = Server::started();
+    let ca = server.with_tls();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "[pki]\nca = { credential = \"sf.ca\" }\n");
+    node.edit("/shakenfist\"", "/shakenfist?ssl-mode=verify-identity\"");
+    node.credential("sf.ca", &ca);
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = gate(&node);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("the cluster's record says so"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(node.agent(&["ready"]).code, 75);
+    assert_eq!(
+        server.sql("SELECT last_error FROM shakenfist.bootstrap_nodes"),
+        "SF-DAEMON-NOT-READY"
+    );
+    let ran = node.agent(&["cluster", "status"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    // Without it none of them is let in, and the gate goes by the clearance.
+    node.edit("[pki]\nca = { credential = \"sf.ca\" }\n", "");
+    let ran = gate(&node);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("SF-DB-TLS"), "{}", ran.stderr);
+    assert_eq!(node.agent(&["cluster", "status"]).code, 78);
+}

@@ -1,0 +1,141 @@
+//! `sf-firstboot grants`: what it prints is enough for everything that the agent
+//! does, and nothing of it can be left out.
+
+use super::node::Node;
+use super::server::{PASSWORD, Server};
+
+/// A node of that role whose user has what `grants` prints, granted before
+/// there is any table.
+fn node(server: &Server, role: &str) -> Node {
+    let node = Node::new(role);
+    node.metadata(server.port, "");
+    node.edit("node5", role);
+    let path = node.root().join("usr/lib/sf-image/release.toml");
+    let release = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        release.replace("within_seconds = 5", "within_seconds = 0"),
+    )
+    .unwrap();
+    node.edit("mysql://sf:", &format!("mysql://{role}:"));
+    server.sql(&format!(
+        "CREATE USER `{role}`@`%` IDENTIFIED BY '{PASSWORD}'"
+    ));
+    let ran = node.agent(&["grants", "--role", role, "--user", role]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    server.sql(&ran.stdout);
+    let granted = server.sql(&format!("SHOW GRANTS FOR `{role}`@`%`"));
+    assert_eq!(
+        granted.contains("CREATE"),
+        role == "database-tier",
+        "{granted}"
+    );
+    node
+}
+
+/// What can be revoked: privilege and scope.
+fn each(server: &Server, role: &str) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for line in server.sql(&format!("SHOW GRANTS FOR `{role}`@`%`")).lines() {
+        let (privileges, rest) = line
+            .strip_prefix("GRANT ")
+            .unwrap()
+            .split_once(" ON ")
+            .unwrap();
+        let scope = rest.split_once(" TO ").unwrap().0;
+        if scope != "*.*" {
+            let scope = scope.replace("\\\\", "\\");
+            all.extend(
+                privileges
+                    .split(", ")
+                    .map(|one| (one.to_owned(), scope.clone())),
+            );
+        }
+    }
+    all
+}
+
+#[test]
+fn what_is_printed_is_enough_and_none_of_it_can_be_left_out() {
+    let server = Server::started();
+    let roles = ["hypervisor", "network", "database-tier"];
+    let nodes = roles.map(|role| node(&server, role));
+    let waiting: Vec<_> = nodes[..2].iter().map(|node| node.start(&["run"])).collect();
+    let ran = nodes[2].agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    for run in waiting {
+        let ran = Node::end(run);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+    }
+    // Again, then what the daemons answer, then another series: in, and back again, the old one retired.
+    for node in &nodes {
+        assert_eq!(node.agent(&["run"]).code, 0);
+        assert_eq!(node.agent(&["ready"]).code, 75);
+        assert_eq!(node.agent(&["gate", "sf-api"]).code, 0);
+    }
+    let outcomes = "SELECT DISTINCT series, outcome, last_error FROM shakenfist.bootstrap_nodes";
+    assert_eq!(server.sql(outcomes), "0.8\twaiting\tSF-DAEMON-NOT-READY");
+    for (minor, before) in [(9, 8), (8, 9)] {
+        for node in &nodes {
+            let path = node.root().join("usr/lib/sf-image/manifest.json");
+            let manifest: String = std::fs::read_to_string(&path).unwrap();
+            let manifest = manifest
+                .replace(
+                    &format!("\"series\":\"0.{before}\""),
+                    &format!("\"series\":\"0.{minor}\""),
+                )
+                .replace("\"predecessor\":\"0.8\"", "\"predecessor\":\"0.7\"");
+            let manifest = if minor == 9 {
+                manifest.replace("\"predecessor\":\"0.7\"", "\"predecessor\":\"0.8\"")
+            } else {
+                manifest
+            };
+            std::fs::write(&path, manifest).unwrap();
+            let ran = node.agent(&["run"]);
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+        }
+        assert_eq!(
+            server.sql("SELECT series FROM shakenfist.cluster_series"),
+            format!("0.{minor}")
+        );
+    }
+    // From network to hypervisor, with the network role's own user.
+    let path = nodes[1].root().join("usr/lib/sf-image/manifest.json");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    let other = manifest.replace("\"role\":\"network\"", "\"role\":\"hypervisor\"");
+    assert_ne!(manifest, other);
+    std::fs::write(&path, other).unwrap();
+    assert_eq!(nodes[1].agent(&["run"]).code, 0);
+    assert_eq!(server.sql("SELECT * FROM shakenfist.bootstrap_claims"), "");
+    std::fs::write(&path, manifest).unwrap();
+    assert_eq!(nodes[1].agent(&["run"]).code, 0);
+
+    for (role, node) in roles.iter().zip(&nodes) {
+        let each = each(&server, role);
+        let expected = [11, 12, 6][roles.iter().position(|one| one == role).unwrap()];
+        assert_eq!(each.len(), expected, "{role}: {each:?}");
+        for (privilege, scope) in each {
+            server.sql(&format!("REVOKE {privilege} ON {scope} FROM `{role}`@`%`"));
+            let ran = node.agent(&["check"]);
+            assert_eq!(
+                ran.code, 78,
+                "{role} without {privilege} on {scope}: {}{}",
+                ran.stdout, ran.stderr
+            );
+            let table = scope.rsplit('`').nth(1).unwrap();
+            let named = if *role == "database-tier" {
+                privilege.clone()
+            } else {
+                format!("{privilege} on {table}")
+            };
+            assert!(
+                ran.stderr.contains("SF-DB-GRANTS")
+                    && ran.stderr.contains(&format!("needs: {named}")),
+                "{named}: {}",
+                ran.stderr
+            );
+            server.sql(&format!("GRANT {privilege} ON {scope} TO `{role}`@`%`"));
+        }
+        assert_eq!(node.agent(&["check"]).code, 0);
+    }
+}

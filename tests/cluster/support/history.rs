@@ -1,0 +1,345 @@
+//! A cluster's history as a model: nodes boot, are updated, rolled back, go
+//! off and are forgotten; daemons restart; the database is lost or restored.
+//! Decisions are the agent's own ([`gate::decide`], [`gate::restart`]), what
+//! they do to the tables is written here once more, by hand.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sf_contract::role::Role;
+use sf_firstboot::gate::{
+    self, ClearanceRecord, Decision, Facts, How, Image, May, Node, NodeRow, Slot,
+};
+
+use super::metadata::image;
+
+/// A series, by its minor number.
+pub(crate) type Minor = u64;
+
+/// The two tables of versions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Record {
+    pub(crate) slots: [Option<Minor>; 2],
+    pub(crate) rows: BTreeMap<usize, Minor>,
+}
+
+impl Record {
+    fn facts(&self) -> Facts {
+        let slots = self.slots.iter().zip(0..).filter_map(|(minor, slot)| {
+            minor.map(|minor| Slot {
+                slot,
+                series: image(minor).series,
+                predecessor: image(minor).predecessor,
+                release: image(minor).release,
+            })
+        });
+        Facts {
+            slots: slots.collect(),
+            nodes: self
+                .rows
+                .iter()
+                .map(|(node, minor)| NodeRow {
+                    fqdn: name(*node),
+                    series: Some(image(*minor).series),
+                    instance_id: format!("instance-of-{}", name(*node)),
+                })
+                .collect(),
+            ..Facts::default()
+        }
+    }
+
+    /// Series that other nodes than `node` hold.
+    fn others(&self, node: usize) -> BTreeSet<Minor> {
+        self.rows
+            .iter()
+            .filter(|(other, _)| **other != node)
+            .map(|(_, minor)| *minor)
+            .collect()
+    }
+}
+
+/// What can happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The node comes up with an image of that series, whatever it ran before.
+    Boot(usize, Minor),
+    /// It goes off, for good or for a while.
+    Off(usize),
+    /// An operator forgets a node that is off.
+    Forget(usize),
+    /// A daemon of a running node restarts.
+    Restart(usize),
+    /// All tables are gone.
+    Lose,
+    /// A backup is made.
+    Backup,
+    /// It is restored, and the agents of all running nodes are restarted.
+    Restore,
+}
+
+/// The cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Cluster {
+    /// `None` when the tables are lost.
+    pub(crate) record: Option<Record>,
+    pub(crate) backup: Option<Record>,
+    /// What each node runs that was cleared to start in its current boot.
+    pub(crate) running: BTreeMap<usize, Minor>,
+}
+
+/// How an event ended.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Ended {
+    /// Done, or allowed.
+    Well,
+    /// Refused or told to wait: the code.
+    Stopped(&'static str),
+}
+
+pub(crate) fn name(node: usize) -> String {
+    format!("n{node}")
+}
+
+impl Cluster {
+    /// Bootstrapped by a node of that series, which has not joined yet.
+    pub(crate) fn new(minor: Minor) -> Self {
+        Self {
+            record: Some(Record {
+                slots: [Some(minor), None],
+                rows: BTreeMap::new(),
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// May it happen in this state? An operator forgets only what is off, and
+    /// restores only what was backed up.
+    pub(crate) fn possible(&self, event: Event) -> bool {
+        match event {
+            Event::Boot(..) => true,
+            Event::Off(node) | Event::Restart(node) => self.running.contains_key(&node),
+            Event::Forget(node) => {
+                !self.running.contains_key(&node)
+                    && self
+                        .record
+                        .as_ref()
+                        .is_some_and(|record| record.rows.contains_key(&node))
+            }
+            Event::Lose | Event::Backup => self.record.is_some(),
+            Event::Restore => self.backup.is_some(),
+        }
+    }
+
+    /// Makes it happen.
+    pub(crate) fn apply(&mut self, event: Event) -> Ended {
+        match event {
+            Event::Boot(node, minor) => {
+                self.running.remove(&node);
+                let ended = self.pass(node, minor);
+                if ended == Ended::Well {
+                    self.running.insert(node, minor);
+                }
+                ended
+            }
+            Event::Off(node) => {
+                self.running.remove(&node);
+                Ended::Well
+            }
+            Event::Forget(node) => {
+                if let Some(record) = &mut self.record {
+                    record.rows.remove(&node);
+                }
+                Ended::Well
+            }
+            Event::Restart(node) => self.restart(node),
+            Event::Lose => {
+                self.record = None;
+                Ended::Well
+            }
+            Event::Backup => {
+                self.backup.clone_from(&self.record);
+                Ended::Well
+            }
+            Event::Restore => {
+                self.record.clone_from(&self.backup);
+                Ended::Well
+            }
+        }
+    }
+
+    fn facts(&self) -> Facts {
+        self.record
+            .as_ref()
+            .map_or_else(Facts::default, Record::facts)
+    }
+
+    /// The answer to a boot, before it.
+    pub(crate) fn answer(&self, node: usize, minor: Minor) -> Decision {
+        gate::decide(&image(minor), &name(node), &self.facts())
+    }
+
+    /// Is it a step of a rolling upgrade or of its roll-back, by the other
+    /// nodes' rows alone? N and N+1, whichever of them.
+    pub(crate) fn legal(&self, node: usize, minor: Minor) -> bool {
+        let Some(record) = &self.record else {
+            return false;
+        };
+        let mut all = record.others(node);
+        if all.is_empty() {
+            // Alone: one step from what is recorded.
+            return record
+                .slots
+                .iter()
+                .flatten()
+                .any(|slot| slot.abs_diff(minor) <= 1);
+        }
+        all.insert(minor);
+        all.last()
+            .zip(all.first())
+            .is_some_and(|(last, first)| last - first <= 1)
+    }
+
+    fn pass(&mut self, node: usize, minor: Minor) -> Ended {
+        let how = match self.answer(node, minor) {
+            Decision::Proceed(how) => how,
+            Decision::Wait(failure) | Decision::Refuse(failure) => {
+                return Ended::Stopped(failure.code.id);
+            }
+        };
+        let Some(record) = &mut self.record else {
+            panic!("cleared without a record")
+        };
+        let before = record.clone();
+        if let How::Introduce { slot, retire } = how {
+            for held in &mut record.slots {
+                if held.is_some() && held.map(|held| image(held).series) == retire {
+                    *held = None;
+                }
+            }
+            let slot = &mut record.slots[usize::from(slot)];
+            assert_eq!(*slot, None, "the slot is taken");
+            *slot = Some(minor);
+        }
+        record.rows.insert(node, minor);
+        // What nobody else ran when the decision was made retires.
+        let left = before.others(node);
+        for (held, was) in record.slots.iter_mut().zip(before.slots) {
+            if *held == was && held.is_some_and(|held| held != minor && !left.contains(&held)) {
+                *held = None;
+            }
+        }
+        Ended::Well
+    }
+
+    fn restart(&mut self, node: usize) -> Ended {
+        let Some(minor) = self.running.get(&node).copied() else {
+            return Ended::Well;
+        };
+        match gate::restart(
+            &image(minor),
+            &asking(node),
+            Some(&clearance(node, minor)),
+            "boot-1",
+            Some(&self.facts()),
+        ) {
+            Ok(May::Unrecorded) => {
+                let ended = self.pass(node, minor);
+                if ended != Ended::Well {
+                    self.running.remove(&node);
+                }
+                ended
+            }
+            Ok(_) => Ended::Well,
+            Err(failure) => {
+                self.running.remove(&node);
+                Ended::Stopped(failure.code.id)
+            }
+        }
+    }
+
+    /// What must hold whatever has happened.
+    pub(crate) fn check(&self) {
+        let series: BTreeSet<Minor> = self.running.values().copied().collect();
+        assert!(
+            series.len() <= 2
+                && series
+                    .last()
+                    .zip(series.first())
+                    .is_none_or(|(l, f)| l - f <= 1),
+            "series run together that must not: {self:?}"
+        );
+        let Some(record) = &self.record else { return };
+        let slots: Vec<Minor> = record.slots.iter().flatten().copied().collect();
+        assert!(
+            slots.iter().all(|slot| slot.abs_diff(slots[0]) <= 1),
+            "{self:?}"
+        );
+        for minor in record.rows.values() {
+            assert!(slots.contains(minor), "a row without its series: {self:?}");
+        }
+    }
+
+    /// The same cluster with its nodes in another order counts as the same.
+    pub(crate) fn canonical(&self, nodes: usize) -> Self {
+        let of = |record: &Option<Record>, node| {
+            record
+                .as_ref()
+                .and_then(|record| record.rows.get(&node).copied())
+        };
+        let mut all: Vec<_> = (0..nodes)
+            .map(|node| {
+                (
+                    of(&self.record, node),
+                    of(&self.backup, node),
+                    self.running.get(&node).copied(),
+                )
+            })
+            .collect();
+        all.sort_unstable();
+        let mut same = self.clone();
+        same.running.clear();
+        for record in [&mut same.record, &mut same.backup].into_iter().flatten() {
+            record.rows.clear();
+            record.slots.sort_unstable();
+        }
+        for (node, (row, saved, running)) in all.into_iter().enumerate() {
+            if let (Some(record), Some(row)) = (&mut same.record, row) {
+                record.rows.insert(node, row);
+            }
+            if let (Some(record), Some(saved)) = (&mut same.backup, saved) {
+                record.rows.insert(node, saved);
+            }
+            if let Some(running) = running {
+                same.running.insert(node, running);
+            }
+        }
+        same
+    }
+}
+
+/// The node as its agent asks.
+pub(crate) fn asking(node: usize) -> Node {
+    Node {
+        fqdn: name(node),
+        role: Role::Hypervisor,
+        instance_id: format!("instance-of-{}", name(node)),
+    }
+}
+
+/// What a node that runs that series keeps of its clearance.
+pub(crate) fn clearance(node: usize, minor: Minor) -> ClearanceRecord {
+    let Image {
+        series,
+        release,
+        image_version,
+        ..
+    } = image(minor);
+    ClearanceRecord {
+        fqdn: name(node),
+        instance_id: asking(node).instance_id,
+        series,
+        release,
+        image_version,
+        boot_id: "boot-1".into(),
+        passed_at: 0.0,
+    }
+}
