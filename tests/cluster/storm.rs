@@ -5,11 +5,18 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sf_contract::release::Schema;
+use sf_firstboot::bootstrap::{Outcome, Plan};
+use sf_firstboot::database::Connector;
 use support::agent::{Agent, OPERATIONS};
+use support::lot::Barrier;
+use support::metadata::{author, inputs, within};
 use support::normal::end_state;
-use support::shared;
+use support::proxy::{At, Proxy, Side, Then};
+use support::{block_on, connector, dsn, shared};
 
 const AGENTS: usize = 50;
 
@@ -68,4 +75,55 @@ fn fifty_agents_at_once_leave_exactly_one_bootstrap() {
         "{AGENTS} agents: all done after {:.1} s",
         took.as_secs_f64()
     );
+}
+
+/// One run has seen the tables half made, and stands still; another makes the
+/// rest and all operations. The first must not take what it has not seen for
+/// lost.
+#[test]
+fn a_run_that_is_overtaken_between_two_reads_goes_on() {
+    let server = shared();
+    let release_makes_them = Schema::Command {
+        command: vec!["sf-ctl".into(), "ensure-mariadb-schema".into()],
+        expected: BTreeMap::new(),
+    };
+    let run = |connector: &Connector, schema: &Schema| {
+        block_on(sf_firstboot::bootstrap::run(
+            connector,
+            schema,
+            &Plan::new(inputs()).unwrap(),
+            &author("db1.example"),
+            within(30),
+            &mut |_| {},
+        ))
+    };
+    for number in 1..=8 {
+        let name = format!("overtaken{number}");
+        let direct = connector(&server.database(&name));
+        // The agent's own tables, and none of the cluster's.
+        run(&direct, &release_makes_them).unwrap_err();
+        let proxy = Proxy::start(server.port);
+        let barrier = Arc::new(Barrier::default());
+        let hold = Arc::clone(&barrier);
+        proxy.arm_then(At::Command(number), Side::After, move || {
+            hold.park(0);
+            Then::Pass
+        });
+        let through = connector(&dsn(&name, proxy.port));
+        let report = std::thread::scope(|scope| {
+            let slow = scope.spawn(|| run(&through, &Schema::Agent));
+            assert!(barrier.wait_for(1), "command {number} is not reached");
+            run(&direct, &Schema::Agent).unwrap();
+            barrier.open();
+            slow.join().unwrap()
+        });
+        let report = report.unwrap_or_else(|failures| panic!("command {number}: {failures:?}"));
+        assert!(
+            report
+                .operations
+                .iter()
+                .all(|done| done.outcome == Outcome::Unchanged),
+            "command {number}: {report:?}"
+        );
+    }
 }
