@@ -294,6 +294,29 @@ fn clocks_that_are_years_behind() {
     }
 }
 
+/// The matrix fails a run for what is worse than the written outcome alone.
+#[test]
+fn an_outcome_that_got_worse_is_noticed() {
+    let commands = ["0x01", "CREATE TABLE", "cluster-series", "COMMIT", "0x01"];
+    let script = Script::new(commands.map(str::to_owned).to_vec());
+    let section = |checks, series| {
+        let mut section = Section::new("server", "fault", "About.", &script);
+        section.add("checks", checks);
+        section.add("cluster-series", series);
+        section
+    };
+    let (good, bad) = (Outcome::Finished, Outcome::Retried);
+    let written = section(good, good).body();
+    assert_eq!(section(good, good).worse_than(&written), [""; 0]);
+    assert_eq!(section(bad, good).worse_than(&written), [""; 0]);
+    assert_eq!(section(good, bad).worse_than(&written).len(), 1);
+    assert_eq!(section(good, good).worse_than("").len(), 2);
+    assert_eq!(
+        section(good, good).worse_than(&section(bad, bad).body()),
+        [""; 0]
+    );
+}
+
 /// One test for each build, so that they run beside each other.
 macro_rules! on_both {
     ($($fault:ident),*) => {
