@@ -3,8 +3,8 @@
 //! from its peers, from everybody, or killed. Needs root.
 //!
 //! Bridge, namespaces and addresses carry a number that belongs to this cluster
-//! alone, so that several runs do not meet. All of it goes with the handle; what
-//! a killed test left behind is removed by the next one.
+//! alone, so that several runs do not meet. All of it goes with the handle. The
+//! servers of a killed test die with it; its network is removed by the next one.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
