@@ -110,20 +110,23 @@ fn a_run_that_is_overtaken_between_two_reads_goes_on() {
             Then::Pass
         });
         let through = connector(&dsn(&name, proxy.port));
-        let report = std::thread::scope(|scope| {
+        let (slow, fast) = std::thread::scope(|scope| {
             let slow = scope.spawn(|| run(&through, &Schema::Agent));
             assert!(barrier.wait_for(1), "command {number} is not reached");
-            run(&direct, &Schema::Agent).unwrap();
+            let fast = run(&direct, &Schema::Agent).unwrap();
             barrier.open();
-            slow.join().unwrap()
+            (slow.join().unwrap(), fast)
         });
-        let report = report.unwrap_or_else(|failures| panic!("command {number}: {failures:?}"));
-        assert!(
-            report
-                .operations
-                .iter()
-                .all(|done| done.outcome == Outcome::Unchanged),
-            "command {number}: {report:?}"
-        );
+        let slow = slow.unwrap_or_else(|failures| panic!("command {number}: {failures:?}"));
+        // On a busy machine the held run gives its connection up and comes back
+        // while the other one still works: then they share the operations.
+        for (slow, fast) in slow.operations.iter().zip(&fast.operations) {
+            let created = [slow, fast].map(|done| done.outcome == Outcome::Created);
+            assert!(
+                created[0] != created[1] && slow.name == fast.name,
+                "command {number}: {slow:?}, {fast:?}"
+            );
+        }
+        assert_eq!(slow.operations.len(), fast.operations.len());
     }
 }
