@@ -87,12 +87,12 @@ fn a_run_that_is_overtaken_between_two_reads_goes_on() {
         command: vec!["sf-ctl".into(), "ensure-mariadb-schema".into()],
         expected: BTreeMap::new(),
     };
-    let run = |connector: &Connector, schema: &Schema| {
+    let run = |fqdn: &str, connector: &Connector, schema: &Schema| {
         block_on(sf_firstboot::bootstrap::run(
             connector,
             schema,
             &Plan::new(inputs()).unwrap(),
-            &author("db1.example"),
+            &author(fqdn),
             within(30),
             &mut |_| {},
         ))
@@ -101,7 +101,7 @@ fn a_run_that_is_overtaken_between_two_reads_goes_on() {
         let name = format!("overtaken{number}");
         let direct = connector(&server.database(&name));
         // The agent's own tables, and none of the cluster's.
-        run(&direct, &release_makes_them).unwrap_err();
+        run("db1.example", &direct, &release_makes_them).unwrap_err();
         let proxy = Proxy::start(server.port);
         let barrier = Arc::new(Barrier::default());
         let hold = Arc::clone(&barrier);
@@ -111,9 +111,9 @@ fn a_run_that_is_overtaken_between_two_reads_goes_on() {
         });
         let through = connector(&dsn(&name, proxy.port));
         let (slow, fast) = std::thread::scope(|scope| {
-            let slow = scope.spawn(|| run(&through, &Schema::Agent));
+            let slow = scope.spawn(|| run("db2.example", &through, &Schema::Agent));
             assert!(barrier.wait_for(1), "command {number} is not reached");
-            let fast = run(&direct, &Schema::Agent).unwrap();
+            let fast = run("db1.example", &direct, &Schema::Agent).unwrap();
             barrier.open();
             (slow.join().unwrap(), fast)
         });
