@@ -75,8 +75,8 @@ fn drop_in(unit: &str) -> String {
          \n\
          [Service]\n\
          # The gate asks the database, whose DSN may be a credential. A unit with a mount namespace\n\
-         # of its own does not see those of the system.\n\
-         ImportCredential=sf.*\n\
+         # of its own does not see those of the system; metadata refers to them by any name.\n\
+         ImportCredential=*\n\
          ExecStartPre={AGENT} gate {unit}\n"
     )
 }
