@@ -11,14 +11,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use sf_firstboot::database::Connector;
 use support::agent::{Agent, OPERATIONS};
+use support::connector;
 use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
 use support::lot::{Barrier, Lot, Run};
 use support::matrix::{Outcome, Section};
-use support::metadata::dump;
+use support::metadata::{bootstrapped, dump};
 use support::normal::{EndState, end_state};
 use support::proxy::{At, Proxy, Side, Then};
+use support::replay::{Random, history, one_holder};
 use support::steps::Script;
 
 /// What an undisturbed run sends, and what it leaves.
@@ -296,4 +299,42 @@ fn passages_that_cross_on_two_servers_leave_what_the_rules_allow() {
         "Galera: {} crossings at {points} points",
         crossing::ALL.len()
     );
+}
+
+/// Connectors to the servers one by one, for a database that is bootstrapped.
+fn one_by_one(cluster: &Galera, name: &str) -> Vec<Connector> {
+    make(cluster, name);
+    let dsn = |node| Galera::dsn(name, &[cluster.address(node)]);
+    bootstrapped(&dsn(0));
+    (0..NODES).map(|node| connector(&dsn(node))).collect()
+}
+
+#[test]
+fn one_of_the_nodes_that_want_the_network_role_on_all_servers_gets_it() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    for round in 0..4 {
+        let name = format!("claim{round}");
+        let servers = one_by_one(&cluster, &name);
+        // Every other round the claim comes with a new series.
+        let winner = one_holder(&servers, 9, 7 + round % 2);
+        let held = cluster
+            .admin(2)
+            .rows(&format!("SELECT role, fqdn FROM `{name}`.bootstrap_claims"));
+        assert_eq!(held, [["network".to_owned(), winner]]);
+        same_everywhere(&cluster, &name);
+    }
+}
+
+#[test]
+fn histories_whose_steps_go_to_one_server_after_the_other() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let mut random = Random(5);
+    for round in 0..2 {
+        let name = format!("history{round}");
+        let servers = one_by_one(&cluster, &name);
+        history(&servers, &mut cluster.admin(0), &name, &mut random, 30);
+        same_everywhere(&cluster, &name);
+    }
 }
