@@ -126,6 +126,18 @@ fn a_database_that_is_down_leaves_no_doubt_about_what_cannot_be_told() {
         "{}",
         ran.stdout
     );
+    assert!(
+        ran.stdout
+            .contains("\nOnce that is mended, this node would\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout
+            .contains("skip  versions         not tried: the check \"database\" did not pass"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
