@@ -78,11 +78,11 @@ codes! {
         "Daemons that cannot write lose instances' data.",
         "Free space on the file system of /var and /srv, or give the node a larger disk.";
     ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
-        "Daemons bind to these addresses and tell them to the other nodes.",
-        "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
+        "A warning: the agent goes on, since the network may come up later, but daemons bind to this address and tell it to the other nodes.",
+        "Correct the address in the metadata, or the network's configuration (`ip -brief address`).";
     INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
-        "Virtual networks are built on it.",
-        "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
+        "A warning: the agent goes on, since its driver may be late, but virtual networks are built on it.",
+        "Correct the name in the metadata (`ip -brief link` lists them).";
     MEMORY_LOW = "SF-MEMORY-LOW", Environment, "this node has too little memory",
         "A warning: the agent goes on, but daemons or instances would be killed for want of memory.",
         "Give the node 2 GiB or more, and reserve less of it than there is (node.reservations.ram_gb).";

@@ -315,7 +315,7 @@ fn about_dsn(node: &Node, found: Found) -> Found {
     let each = |findings: Vec<Failure>| {
         findings
             .into_iter()
-            .map(|failure| node.about_dsn(failure))
+            .map(|failure| node.placed(node.about_dsn(failure)))
             .collect()
     };
     match found {

@@ -148,6 +148,11 @@ fn mode_require_needs_a_cluster_that_is_there() {
     let ran = at_desk(&node, &["check", "--json", "--role", "hypervisor"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert_eq!(json(&ran)["code"], "SF-BOOTSTRAP-REQUIRED");
+    let source = json(&ran)["findings"][0]["source"].to_string();
+    assert!(
+        source.contains(".toml:") && source.contains("(bootstrap.mode)"),
+        "{source}"
+    );
 }
 
 /// The server's own log of what it was told.
