@@ -22,6 +22,15 @@ pub struct Code {
     pub remedy: &'static str,
 }
 
+impl Code {
+    /// Is it told and then passed over, wherever it is found?
+    pub fn only_warns(&self) -> bool {
+        ["A warning: the agent goes on", "Nothing waits for it:"]
+            .iter()
+            .any(|start| self.why.starts_with(start))
+    }
+}
+
 macro_rules! codes {
     ($($(#[doc = $section:literal])? $name:ident = $id:literal, $kind:ident, $title:literal, $why:literal, $remedy:literal;)*) => {
         $(#[doc = concat!("`", $id, "`: ", $title)]
@@ -69,11 +78,11 @@ codes! {
         "Daemons that cannot write lose instances' data.",
         "Free space on the file system of /var and /srv, or give the node a larger disk.";
     ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
-        "Daemons bind to these addresses and tell them to the other nodes.",
-        "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
+        "A warning: the agent goes on, since the network may come up later, but daemons bind to this address and tell it to the other nodes.",
+        "Correct the address in the metadata, or the network's configuration (`ip -brief address`).";
     INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
-        "Virtual networks are built on it.",
-        "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
+        "A warning: the agent goes on, since its driver may be late, but virtual networks are built on it.",
+        "Correct the name in the metadata (`ip -brief link` lists them).";
     MEMORY_LOW = "SF-MEMORY-LOW", Environment, "this node has too little memory",
         "A warning: the agent goes on, but daemons or instances would be killed for want of memory.",
         "Give the node 2 GiB or more, and reserve less of it than there is (node.reservations.ram_gb).";
@@ -85,7 +94,7 @@ codes! {
         "Raise the MTU of the mesh's interface and switches to 2000 or more, and to cluster.max_hypervisor_mtu.";
     CLOCK_WRONG = "SF-CLOCK-WRONG", Transient, "this node's clock is wrong",
         "Certificates and tokens are judged by the clock; with a wrong one everything looks expired or not valid yet.",
-        "Set the clock (timedatectl set-time), give the node an NTP server; the agent keeps trying, since time may only not have been synchronised yet.";
+        "Set the clock (timedatectl set-time), give the node an NTP server; the agent keeps trying, since the clock may just not be synchronised yet.";
     CLOCK_SKEW = "SF-CLOCK-SKEW", Environment, "this node's clock and the database server's differ",
         "A warning: the agent goes on, since the clocks do not say which is wrong; tokens expire early or late, and nodes look dead that are not.",
         "Synchronise both with NTP.";
@@ -109,11 +118,11 @@ codes! {
         "Every peer would refuse it.",
         "Renew it and put the new one in its place.";
     PKI_EXPIRING = "SF-PKI-EXPIRING", Configuration, "a certificate expires within 30 days",
-        "A warning: the agent goes on, and stops at the first start after that day.",
+        "A warning: the agent goes on, but the first boot after that day stops.",
         "Renew it in time.";
     PKI_NOT_YET_VALID = "SF-PKI-NOT-YET-VALID", Transient, "a certificate is not valid yet",
         "Every peer would refuse it; mostly it is a clock that is wrong.",
-        "Set this node's clock (timedatectl), or that of the machine that makes certificates; the agent keeps trying, since time may only not have been synchronised yet.";
+        "Set this node's clock (timedatectl), or that of the machine that makes certificates; the agent keeps trying, since the clock may just not be synchronised yet.";
     PKI_NAME = "SF-PKI-NAME", Configuration, "a certificate is for another name",
         "Peers that call this node by its name would refuse the certificate.",
         "Have it issued with this node's name as subjectAltName, or correct node.name.";
@@ -158,8 +167,8 @@ codes! {
         "A warning: the agent goes on, but any process on the node can take the secret.",
         "Make the file readable for root alone (chmod 0600), or move the secret to a systemd credential.";
     META_FOREIGN = "SF-META-FOREIGN", Configuration, "what stands in the place of metadata is a document for another program",
-        "The channel was made for cloud-init, and somebody uses it for that; guessing what was meant for this node is no way out.",
-        "Give the node's metadata there instead, or by another source: docs/how-to/give-a-node-its-metadata.md shows all of them.";
+        "The channel was made for cloud-init, and somebody uses it for that; what was meant for this node is not guessed.",
+        "Put the node's metadata (TOML) there instead, or give it by another source, such as the credential sf.metadata or /etc/sf/metadata.toml.";
     DRIVE_UNREADABLE = "SF-DRIVE-UNREADABLE", Environment, "a config drive is there but cannot be read",
         "Going on with the other sources would configure the node by half of what was meant.",
         "Make the drive again as ISO 9660 (with Rock Ridge or Joliet names) or FAT, and attach it; `dmesg` tells of errors of the device.";
@@ -244,7 +253,7 @@ codes! {
         "See the cause; `systemctl status sf.target` and `journalctl -b -p err` say more.";
     DAEMON_NOT_READY = "SF-DAEMON-NOT-READY", Transient, "a daemon does not answer",
         "A node whose daemons do not answer does no work, and an update that cannot run must not become the good one.",
-        "Look at the daemon's journal; the agent keeps asking.";
+        "Look at the daemon's journal (`journalctl -b -u UNIT`); the agent keeps asking.";
     /// Database
     DB_RESOLVE = "SF-DB-RESOLVE", Transient, "a database host's name does not resolve",
         "Without the database the agent cannot know whether the cluster exists or which versions run.",
@@ -290,7 +299,7 @@ codes! {
         "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL.";
     DB_TLS_NOT_YET_VALID = "SF-DB-TLS-NOT-YET-VALID", Transient, "the database server's certificate is not valid yet",
         "Mostly a clock is wrong: this node's, or that of the machine that made the certificate.",
-        "Set the clock (timedatectl); the agent keeps trying, since time may only not have been synchronised yet.";
+        "Set the clock (timedatectl); the agent keeps trying, since the clock may just not be synchronised yet.";
     DB_TLS_NAME = "SF-DB-TLS-NAME", Configuration, "the database server's certificate is for another name",
         "Whoever answers may not be the server that was meant.",
         "Write the host in database.dsn as the certificate names it, or have the certificate issued for it.";
@@ -311,7 +320,7 @@ codes! {
         "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci.";
     DB_GRANTS = "SF-DB-GRANTS", Configuration, "the database user lacks privileges",
         "A bootstrap that stops half-way for want of a privilege helps nobody; all are checked first.",
-        "GRANT what is missing to the user.";
+        "`sf-firstboot grants --role ROLE` prints what to grant; run it on the server as an administrator.";
     DB_NOT_MARIADB = "SF-DB-NOT-MARIADB", Configuration, "what answers is not MariaDB",
         "Shaken Fist supports MariaDB alone; MySQL differs in what the schema relies on.",
         "Point database.dsn at a MariaDB server, 10.11 or newer.";
@@ -363,7 +372,7 @@ codes! {
         "Choose a key of 1 to 72 bytes that does not start with sfk_.";
     BOOTSTRAP_SEED = "SF-BOOTSTRAP-SEED", Configuration, "the auth secret seed cannot be used",
         "Shaken Fist's configuration file cannot hold such a value.",
-        "Write letters, digits, dots, dashes and underscores (32 or more of them), or leave secrets.auth_secret_seed out and let the agent generate it.";
+        "Write 24 to 128 letters, digits, dots, dashes and underscores (`openssl rand -hex 32` makes some), or leave secrets.auth_secret_seed out and let the agent generate it.";
     BOOTSTRAP_CONFIG = "SF-BOOTSTRAP-CONFIG", Configuration, "a key may not be set for the whole cluster",
         "Cluster-wide values override every node's own; a per-node key there would break all nodes at once.",
         "Move the key to [config] of the node, or use a key that the release allows cluster-wide.";

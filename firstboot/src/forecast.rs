@@ -47,6 +47,9 @@ pub struct Forecast {
     pub elsewhere: BTreeMap<String, String>,
     /// All of it in one line.
     pub verdict: String,
+    /// Does a finding stand before all of it?
+    #[serde(skip)]
+    stopped: bool,
 }
 
 /// What the node would do about the cluster.
@@ -101,6 +104,7 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
             .collect(),
         elsewhere: node.elsewhere().clone(),
         verdict,
+        stopped: !blocking.is_empty(),
     }
 }
 
@@ -206,7 +210,11 @@ fn verdict(
 impl Forecast {
     /// For a person.
     pub fn text(&self) -> String {
-        let mut text = String::from("\nThis node would\n");
+        let mut text = String::from(if self.stopped {
+            "\nOnce that is mended, this node would\n"
+        } else {
+            "\nThis node would\n"
+        });
         let mut row = |label: &str, value: &str| {
             let written = writeln!(text, "  {label:<10} {value}");
             // Writing to a String cannot fail.
@@ -236,7 +244,10 @@ impl Forecast {
             }
             Bootstrap::Nothing => row("bootstrap", "nothing: it is complete"),
             Bootstrap::Wait { lacks } => row("wait", &format!("for the bootstrap: {lacks}")),
-            Bootstrap::Unknown => row("bootstrap", "cannot be told without the database"),
+            Bootstrap::Unknown if self.gate.decision == "unknown" => {
+                row("bootstrap", "cannot be told without the database");
+            }
+            Bootstrap::Unknown => row("bootstrap", "cannot be told before that"),
         }
         row("gate", &self.gate.text);
         if let Some(claim) = &self.claim {
@@ -258,7 +269,11 @@ impl Forecast {
                 &format!("{field}, which only the node has ({place})"),
             );
         }
-        let written = writeln!(text, "\n{}.", self.verdict);
+        let unjudged = match self.elsewhere.len() {
+            0 => String::new(),
+            number => format!(" Not judged here: {}.", count(number, "field")),
+        };
+        let written = writeln!(text, "\n{}.{unjudged}", self.verdict);
         debug_assert!(written.is_ok());
         text
     }

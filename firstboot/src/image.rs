@@ -105,7 +105,10 @@ fn read_release(paths: &Paths, file: &Path) -> Result<Release, Failure> {
         .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()) || *name == "develop")
         .unwrap_or("release");
     release::read(name, &shown, &text).map_err(|problems| {
-        let mut failure = broken(format!("{shown} has {} problem(s)", problems.len()));
+        let mut failure = broken(format!(
+            "{shown} is not a release descriptor that can be used: mistakes found: {}",
+            problems.len()
+        ));
         failure.causes = problems
             .iter()
             .map(|problem| problem.frame(&text, Disclosure::Full))

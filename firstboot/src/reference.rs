@@ -36,12 +36,16 @@ pub fn errors() -> String {
             .flat_map(char::to_uppercase)
             .chain(title)
             .collect();
-        lines.push(format!(
-            "{title}. Exit {} ({}).\n",
-            code.kind.exit_code(),
-            kind_name(code.kind)
-        ));
-        lines.push(format!("Why the agent stops: {}\n", code.why));
+        lines.push(if code.only_warns() {
+            format!("{title}. A warning: it stops nothing.\n")
+        } else {
+            format!(
+                "{title}. Exit {} ({}).\n",
+                code.kind.exit_code(),
+                kind_name(code.kind)
+            )
+        });
+        lines.push(format!("Why: {}\n", code.why));
         lines.push(format!("Remedy: {}\n", code.remedy));
     }
     for line in lines {

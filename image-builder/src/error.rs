@@ -192,7 +192,7 @@ reports! {
         crate::metadata::ReadError::Read { .. } => Kind::Environment,
         _ => Kind::Configuration,
     }, match &error {
-        crate::metadata::ReadError::Read { .. } => None,
+        crate::metadata::ReadError::Read { .. } => Some("name a file that exists and that you may read; `sf-image metadata new --profile NAME` writes a template".into()),
         _ => Some("check that it is the file that was meant; metadata is TOML, not compressed or encrypted".into()),
     };
     crate::metadata::seal::SealError => |error| match &error {

@@ -247,9 +247,10 @@ impl<'t> Reading<'_, 't> {
         match value.get_ref() {
             DeValue::Integer(integer) if integer_of(integer) == Some(SCHEMA) => true,
             DeValue::Integer(integer) => {
+                // Of no field: nothing of the document is read.
                 self.problem(
                     Class::Schema,
-                    "schema",
+                    "",
                     Some(value.span()),
                     format!("schema {integer} is not known"),
                     format!("this image reads schema {SCHEMA}"),

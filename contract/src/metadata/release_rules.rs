@@ -96,7 +96,8 @@ pub(super) fn check(check: &mut Check<'_>, merged: &Merged, metadata: Option<&No
         }
     }
     missing(check, merged);
-    if let Some(metadata) = metadata
+    if !unread(merged)
+        && let Some(metadata) = metadata
         && metadata.bootstrap_mode.bootstraps(check.target.role)
         && !check.resolved.is_set("secrets.system_key")
     {
@@ -170,14 +171,19 @@ pub fn required_fields(release: &Release, role: Role) -> Vec<String> {
     required
 }
 
-/// Reports all missing fields. Not when a source could not be read as a whole:
-/// they may well stand there.
-fn missing(check: &mut Check<'_>, merged: &Merged) {
-    if merged
+/// Is there a document of which nothing was read? Then what seems absent may
+/// well stand in it.
+fn unread(merged: &Merged) -> bool {
+    merged
         .problems()
         .iter()
         .any(|finding| finding.problem.field.is_empty())
-    {
+}
+
+/// Reports all missing fields. Not when a source could not be read as a whole:
+/// they may well stand there.
+fn missing(check: &mut Check<'_>, merged: &Merged) {
+    if unread(merged) {
         return;
     }
     let role = check.target.role;

@@ -104,7 +104,7 @@ impl Card {
         block
     }
 
-    /// As `error:`, causes and `hint:` lines, for a person at a terminal.
+    /// As `error:`, causes, `hint:` and `next:` lines, for a person at a terminal.
     pub fn errors(&self) -> String {
         let mut shown = String::new();
         for finding in &self.findings {
@@ -134,12 +134,16 @@ impl Card {
                 line(&mut shown, "  source: ", source);
             }
             line(&mut shown, "hint: ", finding.remedy_text());
-            let explain = format!("`sf-firstboot explain {}` says more", finding.code.id);
-            line(
-                &mut shown,
-                "hint: ",
-                finding.next_command.as_deref().unwrap_or(&explain),
-            );
+            match &finding.next_command {
+                Some(command) => line(&mut shown, "next: ", command),
+                // The text of wrong usage says no more than what stands here.
+                None if finding.code.id == crate::codes::USAGE.id => {}
+                None => line(
+                    &mut shown,
+                    "next: ",
+                    &format!("sf-firstboot explain {}", finding.code.id),
+                ),
+            }
         }
         shown
     }
@@ -181,11 +185,13 @@ pub fn kind_name(kind: Kind) -> &'static str {
 pub fn acts(kind: Kind) -> &'static str {
     match kind {
         Kind::Usage => "the command line must be corrected",
-        Kind::Environment => "the operator must mend the machine, then restart sf-firstboot",
+        Kind::Environment => {
+            "the operator must mend the machine, then reboot, or restart sf-firstboot"
+        }
         Kind::Internal => "a defect of the agent; please report it",
         Kind::Transient => "tried again by itself until it works",
         Kind::Refused => "refused on purpose; the operator must decide",
-        Kind::Configuration => "the operator must correct it, then restart sf-firstboot",
+        Kind::Configuration => "the operator must correct it, then reboot, or restart sf-firstboot",
     }
 }
 
@@ -238,7 +244,8 @@ mod tests {
         insta::assert_snapshot!(card.render("db1 (network, image 1)"), @"
         ================================================================================
         NOT STARTED: db1 (network, image 1)
-        exit 78 (configuration): the operator must correct it, then restart sf-firstboot
+        exit 78 (configuration): the operator must correct it, then reboot, or restart
+        sf-firstboot
         --------------------------------------------------------------------------------
         SF-CONFIG-MISSING: a setting that this release needs has no value
         What     SHAKENFIST_ZONE has no value
@@ -252,7 +259,7 @@ mod tests {
         error: SF-CONFIG-MISSING: SHAKENFIST_ZONE has no value
           source: release descriptor
         hint: Set the named field in the node's metadata.
-        hint: sf-firstboot explain cluster.zone
+        next: sf-firstboot explain cluster.zone
         ");
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use sf_contract::role::Role;
 
-use super::{Desk, Outcome, Stop, narrate, print, print_json};
+use super::{Desk, Outcome, Stop, narrate_frames, print, print_json};
 use crate::bootstrap::{self, Report};
 use crate::card::Card;
 use crate::database;
@@ -39,7 +39,7 @@ impl Command {
         let remote = self.desk.remote(paths, Duration::ZERO);
         let node = node::read(paths, &given, &self.desk.metadata, remote, &mut reporter).map_err(
             |invalid| {
-                narrate(&invalid.frames);
+                narrate_frames(&invalid.frames);
                 Stop::Card(Card::new(invalid.failures))
             },
         )?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Desk, Outcome, Stop, narrate, print, print_json};
+use super::{Desk, Outcome, Stop, narrate, narrate_frames, print, print_json};
 use crate::card::Card;
 use crate::database;
 use crate::engine::node::{self, Node};
@@ -53,7 +53,7 @@ impl Command {
                 if self.json {
                     return self.print(None, &[], Some(&card));
                 }
-                narrate(&invalid.frames);
+                narrate_frames(&invalid.frames);
                 return Err(Stop::Card(card));
             }
         };

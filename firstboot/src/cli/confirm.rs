@@ -37,7 +37,7 @@ impl Question<'_> {
             };
             let mut failure = Failure::new(
                 &codes::UNCONFIRMED,
-                format!("this has to be confirmed: {}", self.what),
+                format!("not confirmed, nothing was done: \"{}\"", self.what),
             )
             .remedy(format!(
                 "Run it at a terminal, or with {option} once you are sure."

@@ -90,14 +90,18 @@ fn unknown_code(id: &str) -> Failure {
 }
 
 fn explained(code: &Code) -> String {
+    let exit = if code.only_warns() {
+        "none: a warning stops nothing".to_owned()
+    } else {
+        format!(
+            "{} ({}): {}",
+            code.kind.exit_code(),
+            card::kind_name(code.kind),
+            card::acts(code.kind)
+        )
+    };
     format!(
-        "{}: {}\n\nExit    {} ({}): {}\nWhy     {}\nRemedy  {}\n",
-        code.id,
-        code.title,
-        code.kind.exit_code(),
-        card::kind_name(code.kind),
-        card::acts(code.kind),
-        code.why,
-        code.remedy
+        "{}: {}\n\nExit    {exit}\nWhy     {}\nRemedy  {}\n",
+        code.id, code.title, code.why, code.remedy
     )
 }

@@ -211,6 +211,13 @@ fn narrate(text: &str) {
     let _closed = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// Source frames, with an empty line between them and what follows.
+fn narrate_frames(frames: &str) {
+    if !frames.is_empty() {
+        narrate(&format!("{}\n\n", frames.trim_end()));
+    }
+}
+
 /// For commands that change the system.
 fn need_root(paths: &Paths) -> Result<(), Failure> {
     if paths.is_this_machine() && !rustix::process::geteuid().is_root() {

@@ -78,8 +78,9 @@ impl Connector {
                 )
                 .remedy(format!(
                     "Correct user and password in database.dsn, or on the server: \
-                     ALTER USER '{user}'@'%' IDENTIFIED BY 'PASSWORD'; (a user that is \
-                     REQUIREd to use SSL needs ssl-mode=required here)."
+                     ALTER USER '{user}'@'%' IDENTIFIED BY 'PASSWORD'; (SELECT host FROM \
+                     mysql.user WHERE user = '{user}' lists the hosts it may log in from). \
+                     If the server demands TLS of this user, write ssl-mode=required."
                 )),
             NoConnection::Plugin => self
                 .failure(

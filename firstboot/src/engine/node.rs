@@ -291,6 +291,21 @@ impl Node {
         failure
     }
 
+    /// A failure about a field with the place where the field stands.
+    pub fn placed(&self, mut failure: Failure) -> Failure {
+        let place = failure
+            .source
+            .as_deref()
+            .and_then(|source| source.strip_prefix("metadata field "))
+            .and_then(|field| Some((field, self.origin(field)?)))
+            .filter(|(_, origin)| !origin.place.is_empty())
+            .map(|(field, origin)| format!("{} ({field})", origin.place));
+        if place.is_some() {
+            failure.source = place;
+        }
+        failure
+    }
+
     /// What a finished run would be for; `None` while this node has never
     /// begun one, since then there is no digest to compare.
     pub fn key(&self, paths: &Paths) -> Option<Key> {

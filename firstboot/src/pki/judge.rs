@@ -243,7 +243,7 @@ impl Court {
                         days((one.not_after - now) / DAY)
                     ),
                 )
-                .remedy("Renew it before that day; a node that starts after it is stopped here."),
+                .remedy("Renew it before that day: a node that boots after it stops with SF-PKI-EXPIRED."),
             );
         }
     }

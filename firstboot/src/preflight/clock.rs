@@ -56,7 +56,7 @@ fn judge(now: i64, made: i64) -> Option<Failure> {
 /// The database server's clock agrees with this node's.
 pub(super) async fn agrees(context: &mut Context<'_>) -> Result<Found, Failure> {
     let Some(session) = &mut context.session else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let ahead = session.clock_ahead().await?;
     let server = session.server().to_owned();

@@ -71,7 +71,7 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
 pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> {
     match &mut context.session {
         Some(session) => Ok(Found::judged(database::upkeep::warnings(session).await?)),
-        None => Ok(Found::skipped("the database cannot be reached")),
+        None => Ok(Found::skipped(super::NO_DATABASE)),
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failur
         return Ok(Found::skipped("other findings come first"));
     };
     let Some(session) = &mut context.session else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let schema = &context.node.image.release.schema;
     let report = match bootstrap::rehearse(session, schema, &plan, &context.node.author()).await {
@@ -120,7 +120,7 @@ pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failur
 /// How far the bootstrap is for which this node waits.
 async fn awaited(context: &mut Context<'_>) -> Result<Found, Failure> {
     let Some(session) = &mut context.session else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let lacks = bootstrap::lacks(session).await?;
     let server = session.server().to_owned();
@@ -148,7 +148,7 @@ async fn awaited(context: &mut Context<'_>) -> Result<Found, Failure> {
 pub(super) async fn versions(context: &mut Context<'_>) -> Result<Found, Failure> {
     let node = context.node;
     let Some(facts) = super::fleet::facts(context).await? else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let decision = gate::decide(&node.gate_image(), &node.metadata().node.name, facts);
     context.seen.decision = Some(decision.clone());

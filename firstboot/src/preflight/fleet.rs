@@ -28,7 +28,7 @@ pub(super) async fn role_claim(context: &mut Context<'_>) -> Result<Found, Failu
     let mut node = context.node.gate_node(context.paths);
     let on_node = context.on_node;
     let Some(facts) = facts(context).await? else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     if !on_node {
         // A desk stands for the machine that has the name now.
@@ -69,7 +69,7 @@ pub(super) async fn network_node(context: &mut Context<'_>) -> Result<Found, Fai
         return Ok(Found::skipped("cluster.network_node is not set"));
     };
     let Some(facts) = facts(context).await? else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let Some(claim) = facts
         .claims
@@ -116,7 +116,7 @@ pub(super) async fn membership(context: &mut Context<'_>) -> Result<Found, Failu
     let bootstraps = engine::bootstraps(context.node);
     let name = identity_of(&kept);
     let Some(session) = &mut context.session else {
-        return Ok(Found::skipped("the database cannot be reached"));
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let (server, database) = (session.server().to_owned(), session.database().to_owned());
     let cluster = database::read_cluster(session).await?;

@@ -27,6 +27,10 @@ use crate::forecast::Seen;
 use crate::gate;
 use crate::paths::Paths;
 
+/// Why a check that needs the database was not made. It may well have been
+/// reached, and refused the user.
+const NO_DATABASE: &str = "not tried: the check \"database\" did not pass";
+
 /// What a check may look at.
 pub struct Context<'c> {
     /// The machine.
@@ -311,7 +315,7 @@ fn about_dsn(node: &Node, found: Found) -> Found {
     let each = |findings: Vec<Failure>| {
         findings
             .into_iter()
-            .map(|failure| node.about_dsn(failure))
+            .map(|failure| node.placed(node.about_dsn(failure)))
             .collect()
     };
     match found {

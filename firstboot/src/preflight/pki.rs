@@ -14,7 +14,7 @@ use crate::pki::{self, Item, Set, Usage, Verdict};
 pub(super) fn sound(context: &Context<'_>) -> Found {
     let verdicts = verdicts(context);
     if verdicts.is_empty() {
-        return Found::skipped("the metadata gives no certificates");
+        return none_here(context);
     }
     let findings: Vec<Failure> = verdicts
         .iter()
@@ -38,7 +38,7 @@ pub(super) fn sound(context: &Context<'_>) -> Found {
 pub(super) fn lasting(context: &Context<'_>) -> Found {
     let verdicts = verdicts(context);
     if verdicts.is_empty() {
-        return Found::skipped("the metadata gives no certificates");
+        return none_here(context);
     }
     let mut findings: Vec<Failure> = verdicts
         .into_iter()
@@ -48,6 +48,16 @@ pub(super) fn lasting(context: &Context<'_>) -> Found {
         findings.extend(unprotected(context, field));
     }
     Found::judged(findings)
+}
+
+/// There is nothing to judge.
+fn none_here(context: &Context<'_>) -> Found {
+    let elsewhere = context.node.elsewhere();
+    Found::skipped(if elsewhere.keys().any(|field| field.starts_with("pki.")) {
+        "only the node has the certificates: judged there"
+    } else {
+        "the metadata gives no certificates"
+    })
 }
 
 /// One verdict for each set of which anything is given.

@@ -299,6 +299,10 @@ impl Plan {
                     &codes::FETCH_DIGEST,
                     format!("{} gives a document with another digest: {came}", self.url),
                 )
+                .value(format!(
+                    "expected {}",
+                    self.digest.map(hex::encode).unwrap_or_default()
+                ))
                 .source(&self.source),
             ));
         }

@@ -144,6 +144,21 @@ fn wrong_usage_is_64_and_help_is_data() {
         "{}",
         ran.stderr
     );
+    // A warning has no exit code.
+    let ran = node.agent(&["explain", "SF-MTU-SMALL"]);
+    assert!(ran.stdout.contains("Exit    none"), "{}", ran.stdout);
+    // Of a document that is not read, nothing is missed; frames and card are apart.
+    node.metadata(1, "");
+    node.edit("schema = 1", "schema = 2");
+    let ran = at_desk(&node, &["check", "--role", "hypervisor"]);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("reads schema 1\n\nerror: SF-META-SCHEMA: schema 2 is not known\n")
+            && !ran.stderr.contains("missing"),
+        "{}",
+        ran.stderr
+    );
 }
 
 #[test]

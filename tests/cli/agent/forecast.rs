@@ -126,6 +126,18 @@ fn a_database_that_is_down_leaves_no_doubt_about_what_cannot_be_told() {
         "{}",
         ran.stdout
     );
+    assert!(
+        ran.stdout
+            .contains("\nOnce that is mended, this node would\n"),
+        "{}",
+        ran.stdout
+    );
+    assert!(
+        ran.stdout
+            .contains("skip  versions         not tried: the check \"database\" did not pass"),
+        "{}",
+        ran.stdout
+    );
 }
 
 #[test]
@@ -136,6 +148,11 @@ fn mode_require_needs_a_cluster_that_is_there() {
     let ran = at_desk(&node, &["check", "--json", "--role", "hypervisor"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert_eq!(json(&ran)["code"], "SF-BOOTSTRAP-REQUIRED");
+    let source = json(&ran)["findings"][0]["source"].to_string();
+    assert!(
+        source.contains(".toml:") && source.contains("(bootstrap.mode)"),
+        "{source}"
+    );
 }
 
 /// The server's own log of what it was told.

@@ -57,7 +57,7 @@ impl Command {
 /// Which database.
 #[derive(Debug, Args)]
 pub(super) struct Database {
-    /// Node metadata that says where the database is; any node's will do.
+    /// Node metadata that says where the database is; any node's to look, a database-tier node's to change.
     #[arg(long, value_name = "FILE")]
     metadata: Vec<PathBuf>,
     /// File that holds nothing but what `database.dsn` would be.
@@ -73,6 +73,8 @@ impl Database {
                     &codes::META_UNREADABLE,
                     format!("{} cannot be read", file.display()),
                 )
+                .source("--database-file")
+                .remedy("Name a file that exists, that you may read, and that holds the DSN alone.")
                 .cause(&error)
             })?;
             DatabaseFields {
@@ -104,5 +106,24 @@ fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
     let runtime = database::runtime()?;
     let result = runtime.block_on(talk);
     runtime.shutdown_background();
-    result
+    result.map_err(once)
+}
+
+/// Remedies are written for the agent on its node: it keeps trying, a command does not.
+fn once(failure: Failure) -> Failure {
+    if failure.code.id == codes::DB_GRANTS.id {
+        // `grants` prints what agents need, and none changes the record by hand.
+        return failure.remedy(
+            "The database users of hypervisors and network nodes may look, not change this: \
+             give a database-tier node's metadata with --metadata, or its DSN with --database-file.",
+        );
+    }
+    let said = failure.remedy_text();
+    match said.split_once("; the agent keeps trying") {
+        Some((remedy, _)) => {
+            let remedy = format!("{remedy}. Then run this again.");
+            failure.remedy(remedy)
+        }
+        None => failure,
+    }
 }
