@@ -78,7 +78,6 @@ tools! {
     Etcdctl, "etcdctl", "etcd-client", System, "reads etcd in boot tests";
     FsckErofs, "fsck.erofs", "erofs-utils", System, "extracts /usr from an image";
     Git, "git", "git", Path, "names the source commit";
-    Hostnamectl, "hostnamectl", "systemd", System, "sets the hostname";
     Ip, "ip", "iproute2", System, "reads addresses and routes";
     Journalctl, "journalctl", "systemd", System, "reads and writes the journal";
     Losetup, "losetup", "util-linux", System, "finds loop devices left over";

@@ -78,11 +78,11 @@ codes! {
         "Daemons that cannot write lose instances' data.",
         "Free space on the file system of /var and /srv, or give the node a larger disk.";
     ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
-        "A warning: the agent goes on, since the network may come up later, but daemons bind to this address and tell it to the other nodes.",
-        "Correct the address in the metadata, or the network's configuration (`ip -brief address`).";
+        "Daemons bind to this address and tell it to the other nodes.",
+        "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
     INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
-        "A warning: the agent goes on, since its driver may be late, but virtual networks are built on it.",
-        "Correct the name in the metadata (`ip -brief link` lists them).";
+        "Virtual networks are built on it.",
+        "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
     MEMORY_LOW = "SF-MEMORY-LOW", Environment, "this node has too little memory",
         "A warning: the agent goes on, but daemons or instances would be killed for want of memory.",
         "Give the node 2 GiB or more, and reserve less of it than there is (node.reservations.ram_gb).";
@@ -228,9 +228,6 @@ codes! {
     REPORT_REJECTED = "SF-REPORT-REJECTED", Configuration, "the result cannot be posted to report.url",
         "Nothing waits for it: the node goes on. This result is not posted again; the next one is tried.",
         "Correct report.url, or the server that refuses; then: systemctl restart sf-firstboot.";
-    CONFIG_HOSTNAME = "SF-CONFIG-HOSTNAME", Environment, "this node's hostname cannot be set",
-        "libvirt and Shaken Fist tell the other nodes the name that the kernel has.",
-        "See the cause; `systemctl status systemd-hostnamed` tells more. Then: systemctl restart sf-firstboot.";
     CONFIG_MISSING = "SF-CONFIG-MISSING", Configuration, "a setting that this release needs has no value",
         "Daemons would not start without it, and would not say why.",
         "Set the named field in the node's metadata.";

@@ -8,10 +8,8 @@ pub mod pki;
 pub mod settings;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use fs_err as fs;
-use sf_command::Tool;
 use sf_contract::metadata::node::NodeMetadata;
 use sf_contract::secret::Secret;
 use zeroize::Zeroizing;
@@ -23,9 +21,6 @@ use crate::image::Image;
 use crate::paths::Paths;
 use crate::state::unwritable;
 use crate::write::{self, Access, Change};
-
-/// systemd-hostnamed is started for it.
-const HOSTNAME_LIMIT: Duration = Duration::from_mins(1);
 
 /// What the database contributes.
 #[derive(Clone, Debug, Default)]
@@ -111,7 +106,6 @@ pub fn write_all(
         format!("{}\n", metadata.node.name).as_bytes(),
         Access::PUBLIC,
     )?;
-    set_hostname(paths, &metadata.node.name)?;
     let before = match fs::read_to_string(paths.at("/etc/hosts")) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => hosts::DEFAULT.to_owned(),
@@ -124,29 +118,6 @@ pub fn write_all(
         Access::PUBLIC,
     )?;
     ledger.close(paths)
-}
-
-/// Gives the kernel the name that /etc/hostname has now. systemd does it: the
-/// agent has no privilege for it, and later boots have the name from the start.
-fn set_hostname(paths: &Paths, name: &str) -> Result<(), Failure> {
-    let kernel = fs::read_to_string(paths.at("/proc/sys/kernel/hostname")).unwrap_or_default();
-    if !paths.is_this_machine() || kernel.trim() == name {
-        return Ok(());
-    }
-    paths
-        .tool(Tool::Hostnamectl)
-        .args(["--static", "hostname", name])
-        .timeout(HOSTNAME_LIMIT)
-        .run()
-        .map(drop)
-        .map_err(|error| {
-            Failure::new(
-                &codes::CONFIG_HOSTNAME,
-                format!("the hostname could not be set to {name}"),
-            )
-            .source("metadata field node.name")
-            .cause(&error)
-        })
 }
 
 /// A failure for the card when several settings are wrong; all were shown by preflight.

@@ -89,7 +89,7 @@ pub static CHECKS: &[Check] = &[
     },
     Check {
         id: "addresses",
-        severity: Severity::Warns,
+        severity: Severity::Blocks,
         about: "the addresses and interfaces of the metadata are this node's",
         on_node: true,
         timely: false,
@@ -98,7 +98,7 @@ pub static CHECKS: &[Check] = &[
             &codes::INTERFACE_MISSING,
             &codes::CHECK_IMPOSSIBLE,
         ],
-        run: |context| now(network::addresses(context)),
+        run: |context| Box::pin(network::addresses(context)),
     },
     Check {
         id: "mtu",

@@ -1,7 +1,7 @@
 //! The node's network interfaces, as `ip` shows them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use sf_command::Tool;
@@ -14,6 +14,9 @@ use crate::failure::Failure;
 /// The least MTU of the mesh that Shaken Fist takes: an instance's 1500 bytes,
 /// the wrapping of the virtual network around it, and room.
 const LEAST_MTU: u32 = 2000;
+
+/// Between two looks at the interfaces.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// One interface as `ip -json address` shows it.
 #[derive(Deserialize)]
@@ -31,15 +34,27 @@ struct Address {
     local: Option<String>,
 }
 
-/// The node's addresses are on the interfaces that the metadata names.
-pub(super) fn addresses(context: &Context<'_>) -> Result<Found, Failure> {
-    let interfaces = interfaces(context)?;
-    let node = &context.node.metadata().node;
-    let mut findings = Vec::new();
-    for (field, attachment) in [("node.mesh", &node.mesh), ("node.egress", &node.egress)] {
-        findings.extend(misplaced(field, attachment, &interfaces));
+/// The node's addresses are on the interfaces that the metadata names. Drivers
+/// and DHCP may only be late, and nothing orders the agent after them: they are
+/// waited for, like the database.
+pub(super) async fn addresses(context: &mut Context<'_>) -> Result<Found, Failure> {
+    loop {
+        let interfaces = interfaces(context)?;
+        let node = &context.node.metadata().node;
+        let findings: Vec<Failure> = [("node.mesh", &node.mesh), ("node.egress", &node.egress)]
+            .into_iter()
+            .filter_map(|(field, attachment)| misplaced(field, attachment, &interfaces))
+            .collect();
+        let Some(first) = findings.first() else {
+            return Ok(Found::passed());
+        };
+        let left = context.deadline.saturating_duration_since(Instant::now());
+        if context.hopeless || left.is_zero() {
+            return Ok(Found::Failed { findings });
+        }
+        (context.tell)(&format!("waiting for the network: {}", first.what));
+        tokio::time::sleep(left.min(LOOK_AGAIN)).await;
     }
-    Ok(Found::judged(findings))
 }
 
 /// The mesh carries packets as large as Shaken Fist sends them.

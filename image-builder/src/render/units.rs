@@ -70,7 +70,7 @@ fn drop_in(unit: &str) -> String {
     format!(
         "# A drop-in for each daemon: one for the prefix \"sf-\" would also match sf-firstboot.service.\n\
          [Unit]\n\
-         After=sf-firstboot.service\n\
+         After=sf-firstboot.service sf-hostname.service\n\
          Before=sf-ready.service\n\
          \n\
          [Service]\n\

@@ -19,6 +19,8 @@ mod gate;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod node;
 #[cfg(test)]
 mod pki;

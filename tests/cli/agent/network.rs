@@ -1,0 +1,63 @@
+//! A node whose network is late, or not what the metadata says.
+
+use super::node::Node;
+use super::server::Server;
+
+/// What `ip` shows when the interface has no address yet.
+const BARE: &str = "[{\"ifname\":\"eth0\",\"addr_info\":[]}]";
+const UP: &str = "[{\"ifname\":\"eth0\",\"addr_info\":[{\"local\":\"10.0.0.5\"}]}]";
+
+#[test]
+fn an_address_that_is_late_is_waited_for_and_a_wrong_one_stops_the_node() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+
+    // Twice nothing, then the address is there: one run, and it says what it waits for.
+    node.program(
+        "usr/bin/ip",
+        &format!(
+            "echo x >>\"$ROOT/looks\"; [ $(wc -l <\"$ROOT/looks\") -gt 2 ] && echo '{UP}' || echo '{BARE}'"
+        ),
+    );
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("waiting for the network: node.mesh.address: 10.0.0.5 is on no interface"),
+        "{}",
+        ran.stderr
+    );
+
+    // It never comes: not now, and nothing is written for it.
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    node.edit("wait = \"20s\"", "wait = \"1s\"");
+    node.program("usr/bin/ip", &format!("echo '{BARE}'"));
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let console = node.console();
+    for part in [
+        "SF-ADDRESS-MISSING",
+        "10.0.0.5 is on no interface",
+        "node.mesh.address",
+    ] {
+        assert!(console.contains(part), "{part} not in {console}");
+    }
+    assert!(!node.root().join("etc/sf/config").exists());
+    assert_eq!(
+        server.sql("SHOW TABLES FROM shakenfist LIKE 'cluster_series'"),
+        ""
+    );
+
+    // No such interface at all.
+    node.edit("eth0", "eth7");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let console = node.console();
+    assert!(
+        console.contains("SF-INTERFACE-MISSING") && console.contains("(eth0)"),
+        "{console}"
+    );
+}
