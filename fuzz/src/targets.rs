@@ -218,7 +218,10 @@ pub fn dsn(data: &[u8]) {
         }
         Err(error) => {
             // An error's words are ours alone; what is wrong is not quoted.
-            let _ = error.to_string();
+            assert!(
+                !format!("{error} {error:?}").contains(MARK),
+                "an error quotes the DSN"
+            );
         }
     }
 }
