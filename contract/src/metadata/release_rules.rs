@@ -7,7 +7,6 @@ use super::fields::{self, COMPUTED};
 use super::merged::Merged;
 use super::node::NodeMetadata;
 use super::rules::{self, Wrong};
-
 use super::value::{Value, shown};
 use crate::document::did_you_mean;
 use crate::release::{Release, Setting, SettingValue};
