@@ -9,10 +9,10 @@ use sf_contract::manifest::Manifest;
 use sf_contract::metadata::dsn::Dsn;
 use sf_contract::metadata::explain::explain;
 use sf_contract::metadata::{
-    Fragment, Layer, Merged, Origin, Resolved, Target, Unresolved, Value, check, check_roles,
-    document, merge,
+    Fragment, Layer, Merged, Origin, Reference, Resolved, Target, Unresolved, Value, check,
+    check_roles, document, merge,
 };
-use sf_contract::problem::{Disclosure, Problem};
+use sf_contract::problem::Disclosure;
 use sf_contract::release::{self, Release};
 use sf_contract::role::Role;
 use sf_contract::secret::{self, Secret};
@@ -122,30 +122,35 @@ fn judge(merged: &Merged, resolved: &Resolved, target: Target<'_>, shown: &mut S
     }
 }
 
-/// Does the mark stand where it may be shown: in a name or a value that is no
-/// secret, or in a document so broken that nobody knows what is a name?
+/// Does the mark stand where it may be shown: in a name, or in a value that is
+/// no secret? Such a value has one line and no password of a URL in it.
 fn plain_text_has_mark(merged: &Merged) -> bool {
-    let in_problem = merged.problems().iter().any(|finding| {
-        let Problem {
-            field,
-            message,
-            hint,
-            ..
-        } = &finding.problem;
-        [field, message, hint.as_ref().unwrap_or(field)]
-            .iter()
-            .any(|text| text.contains(MARK))
-    });
-    let plain = |value: &Value| match value {
-        Value::Secret(_) => false,
-        other => format!("{other:?}").contains(MARK),
+    // Of what the sources are blamed for, only the name is theirs.
+    let in_problem = merged
+        .problems()
+        .iter()
+        .any(|finding| finding.problem.field.contains(MARK));
+    let plain = |text: &String| {
+        let one_line = !text.contains(['\n', '\r']);
+        assert!(
+            one_line && secret::mask_urls(text) == *text,
+            "a value that must not be shown is plain"
+        );
+        text.contains(MARK)
+    };
+    let has_mark = |value: &Value| match value {
+        Value::Secret(_) | Value::Integer(_) | Value::Boolean(_) => false,
+        Value::Text(text)
+        | Value::Float(text)
+        | Value::Reference(Reference::Credential(text) | Reference::File(text)) => plain(text),
+        Value::List(texts) => texts.iter().any(plain),
     };
     in_problem
         || merged.fields().any(|(path, field)| {
             path.contains(MARK)
                 || std::iter::once(&field.winner)
                     .chain(&field.shadowed)
-                    .any(|entry| plain(&entry.value))
+                    .any(|entry| has_mark(&entry.value))
         })
 }
 
@@ -213,7 +218,10 @@ pub fn dsn(data: &[u8]) {
         }
         Err(error) => {
             // An error's words are ours alone; what is wrong is not quoted.
-            let _ = error.to_string();
+            assert!(
+                !format!("{error} {error:?}").contains(MARK),
+                "an error quotes the DSN"
+            );
         }
     }
 }

@@ -2,9 +2,9 @@
 //! `mysql://user:password@host1,host2:3306,[::1]:3307/name?ssl-mode=required`.
 //!
 //! The parser is pure and takes the text apart; it resolves nothing. It refuses
-//! rather than guesses, and **no error quotes what stands before the database's
-//! name**, because a DSN that does not parse may have its password anywhere
-//! there.
+//! rather than guesses, and **no error quotes any of it**, because a DSN that
+//! does not parse may have its password, or a secret of the lines below it,
+//! anywhere.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -208,6 +208,12 @@ pub enum DsnError {
     /// There is nothing.
     #[error("the DSN is empty; write it as {FORM}")]
     Empty,
+    /// A line break, a NUL or the like, not percent-encoded.
+    #[error(
+        "the DSN has a line break or another control character; \
+         it stands on one line, and its quote is closed there"
+    )]
+    Control,
     /// Not `mysql://`.
     #[error(
         "the DSN does not start with mysql:// (MariaDB's scheme is mysql too); write it as {FORM}"
@@ -262,12 +268,12 @@ pub enum DsnError {
     #[error("the DSN has a # fragment, which means nothing here")]
     Fragment,
     /// A parameter that is not known.
-    #[error("the DSN has an unknown parameter \"{name}\"; {}", known(.suggestion.as_deref()))]
+    #[error("parameter {position} of the DSN is not known; {}", known(*.suggestion))]
     UnknownParameter {
-        /// Its name.
-        name: String,
+        /// Counted from 1.
+        position: usize,
         /// The known name that is nearest.
-        suggestion: Option<String>,
+        suggestion: Option<&'static str>,
     },
     /// The same parameter twice.
     #[error("the DSN has the parameter \"{name}\" twice")]
@@ -318,6 +324,9 @@ impl FromStr for Dsn {
         let text = text.trim();
         if text.is_empty() {
             return Err(DsnError::Empty);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(DsnError::Control);
         }
         let rest = text.strip_prefix("mysql://").ok_or(DsnError::Scheme)?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -468,7 +477,8 @@ struct Parameters {
 
 fn parameters(query: &str) -> Result<Parameters, DsnError> {
     let mut all = Parameters::default();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    for (pair, position) in pairs.zip(1..) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         match name {
             "ssl-mode" => {
@@ -485,8 +495,8 @@ fn parameters(query: &str) -> Result<Parameters, DsnError> {
             "socket" => absolute("socket", value, &mut all.socket)?,
             other => {
                 return Err(DsnError::UnknownParameter {
-                    name: other.to_owned(),
-                    suggestion: did_you_mean(other, PARAMETERS.into_iter()).map(str::to_owned),
+                    position,
+                    suggestion: did_you_mean(other, PARAMETERS.into_iter()),
                 });
             }
         }

@@ -11,7 +11,7 @@ use super::fields::{self, FieldSpec, Kind};
 use super::finding::{Class, Finding};
 use super::hints;
 use super::origin::{Origin, Place};
-use super::value::{Reference, Value, shown};
+use super::value::{Reference, Value, may_be_shown, shown};
 use crate::problem::Problem;
 use crate::secret::Secret;
 
@@ -57,6 +57,7 @@ impl Fragment {
         let mut reading = Reading {
             origin: &origin,
             text,
+            certain: usize::MAX,
             entries: Vec::new(),
             problems: Vec::new(),
         };
@@ -82,64 +83,6 @@ impl Fragment {
         }
     }
 
-    /// Reads a source that is the value of one field: its text as it is, less
-    /// one closing line break; a list is separated by commas.
-    pub fn single(origin: Origin, path: &str, text: &str) -> Self {
-        let mut fragment = Self {
-            text: Secret::new(""),
-            entries: Vec::new(),
-            problems: Vec::new(),
-            origin,
-        };
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let text = text
-            .strip_suffix("\r\n")
-            .or_else(|| text.strip_suffix('\n'))
-            .unwrap_or(text);
-        let found = fields::find(path).ok_or_else(|| {
-            let hint = hints::nearest(path).map_or_else(
-                || "`sf-firstboot explain` lists the fields".into(),
-                |near| format!("did you mean \"{near}\"?"),
-            );
-            (Class::UnknownKey, "there is no such field".to_owned(), hint)
-        });
-        let value = found.and_then(|spec| {
-            single_value(spec, path, text)
-                .map(|value| (spec, value))
-                .ok_or_else(|| {
-                    let wanted = spec.kind.wanted();
-                    (
-                        Class::Value,
-                        format!("expected {wanted}"),
-                        format!("for example {}", spec.example),
-                    )
-                })
-        });
-        match value {
-            Ok((spec, value)) => fragment.entries.push(Entry {
-                path: path.to_owned(),
-                spec,
-                value,
-                place: Place {
-                    origin: fragment.origin.clone(),
-                    span: None,
-                    line: None,
-                },
-            }),
-            Err((class, message, hint)) => fragment.problems.push(Finding {
-                class,
-                problem: Problem {
-                    source: fragment.origin.name.clone(),
-                    field: path.to_owned(),
-                    span: None,
-                    message,
-                    hint: Some(hint),
-                },
-            }),
-        }
-        fragment
-    }
-
     /// The references in it, winners or not.
     pub fn references(&self) -> impl Iterator<Item = &Reference> {
         self.entries.iter().filter_map(|entry| match &entry.value {
@@ -156,35 +99,15 @@ impl Fragment {
     }
 }
 
-fn single_value(spec: &FieldSpec, path: &str, text: &str) -> Option<Value> {
-    Some(match spec.kind {
-        Kind::Amount | Kind::Mtu => Value::Integer(text.trim().parse().ok()?),
-        Kind::Hosts => Value::List(
-            text.split(',')
-                .map(|item| item.trim().to_owned())
-                .filter(|item| !item.is_empty())
-                .collect(),
-        ),
-        Kind::ClusterConfig => match (text, text.parse()) {
-            ("true", _) => Value::Boolean(true),
-            ("false", _) => Value::Boolean(false),
-            (_, Ok(number)) => Value::Integer(number),
-            _ if text.contains('.') && finite(text).is_some() => Value::Float(text.to_owned()),
-            _ => Value::text(text.to_owned(), spec.is_secret(path)),
-        },
-        _ => inline(spec, path, text.to_owned()),
-    })
-}
-
 /// A number with a fraction, as it is written; not infinite, not "not a number".
-fn finite(text: &str) -> Option<String> {
+pub(super) fn finite(text: &str) -> Option<String> {
     let number = text.parse::<f64>().ok()?;
     number.is_finite().then(|| text.to_owned())
 }
 
 /// A string of the document: for PEM items a path stands for the file.
-fn inline(spec: &FieldSpec, path: &str, text: String) -> Value {
-    if spec.kind == Kind::Pem && text.starts_with('/') {
+pub(super) fn inline(spec: &FieldSpec, path: &str, text: String) -> Value {
+    if spec.kind == Kind::Pem && text.starts_with('/') && may_be_shown(&text) {
         return Value::Reference(Reference::File(text));
     }
     Value::text(text, spec.is_secret(path))
@@ -193,6 +116,8 @@ fn inline(spec: &FieldSpec, path: &str, text: String) -> Value {
 struct Reading<'o, 't> {
     origin: &'o Origin,
     text: &'t str,
+    /// Where the first syntax error begins: up to there keys are keys.
+    certain: usize,
     entries: Vec<Entry>,
     problems: Vec<Finding>,
 }
@@ -221,12 +146,18 @@ impl<'t> Reading<'_, 't> {
                 "a string stands in double quotes; one field, one line",
             );
         }
+        self.certain = errors
+            .iter()
+            .map(|error| error.span().map_or(0, |span| span.start))
+            .min()
+            .unwrap_or(usize::MAX);
         let table = table.get_ref();
         if !self.schema(table, errors.is_empty()) {
             return;
         }
-        // Behind a syntax error keys can be halves of values: what is not
-        // known there is not reported, since it may be no key at all.
+        // Behind a syntax error keys can be halves of values (a secret that was
+        // wrapped): what is not known there is not reported, and no key of a
+        // family taken, since it may be no key at all.
         self.table("", table, errors.is_empty());
     }
 
@@ -289,6 +220,7 @@ impl<'t> Reading<'_, 't> {
                 spec.family().and_then(|prefix| prefix.strip_suffix('.')) == Some(path)
             };
             match spec {
+                Some(spec) if is_family(spec) && name.span().start > self.certain => {}
                 Some(spec) if spec.family().is_none() || is_family(spec) => {
                     self.leaf(spec, here, value);
                 }
@@ -326,7 +258,7 @@ impl<'t> Reading<'_, 't> {
                 .iter()
                 .map(|item| item.get_ref().as_str().map(str::to_owned))
                 .collect::<Option<_>>()
-                .map(Value::List),
+                .and_then(Value::list),
             (Kind::Address, DeValue::Table(_)) if spec.family().is_some() => {
                 let hint = "a name with dots stands in quotes: \"db1.example.com\" = \"10.0.0.1\"";
                 self.wrong_type(&path, span, spec.kind.wanted(), value.get_ref(), Some(hint));
@@ -358,6 +290,15 @@ impl<'t> Reading<'_, 't> {
         for (name, value) in table {
             let key = name.get_ref().as_ref();
             match (key, value.get_ref()) {
+                // A reference is shown as it is.
+                ("credential" | "file", DeValue::String(text)) if !may_be_shown(text) => {
+                    let below = format!("{path}.{key}");
+                    let message =
+                        "is no name or path: it has several lines, a password or a field in it";
+                    let hint = "look for a quote that is not closed";
+                    self.problem(Class::Value, &below, Some(value.span()), message, hint);
+                    return None;
+                }
                 ("credential", DeValue::String(text)) => {
                     found.push(Reference::Credential(text.clone().into_owned()));
                 }
@@ -369,6 +310,7 @@ impl<'t> Reading<'_, 't> {
                     self.wrong_type(&below, value.span(), "a string", other, None);
                     return None;
                 }
+                _ if name.span().start > self.certain => return None,
                 _ => {
                     self.problem(
                         Class::UnknownKey,

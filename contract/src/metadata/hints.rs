@@ -31,17 +31,8 @@ pub(super) fn unknown_key_hint(table: &str, key: &str) -> String {
     if let Some(near) = did_you_mean(key, here.iter().copied()) {
         return format!("did you mean \"{near}\"?");
     }
-    let last = |spec: &'static FieldSpec| spec.path.rsplit('.').next().unwrap_or(spec.path);
-    let elsewhere: Vec<&'static str> = FIELDS
-        .iter()
-        .filter(|spec| last(spec) == key)
-        .map(|spec| spec.path)
-        .collect();
-    if !elsewhere.is_empty() {
-        return format!(
-            "that key belongs to another table: {}",
-            elsewhere.join(" or ")
-        );
+    if let Some(hint) = other_table(key) {
+        return hint;
     }
     if let Some(path) = tables().find(|path| path.rsplit('.').next() == Some(key)) {
         return format!("that table is [{path}]");
@@ -66,6 +57,22 @@ pub(super) fn unknown_key_hint(table: &str, key: &str) -> String {
     } else {
         format!("known in [{table}]: {}", here.join(", "))
     }
+}
+
+/// The tables that have a field of this name, if any does.
+pub(super) fn other_table(key: &str) -> Option<String> {
+    let paths: Vec<&'static str> = FIELDS
+        .iter()
+        .filter(|spec| last(spec) == key)
+        .map(|spec| spec.path)
+        .collect();
+    (!paths.is_empty())
+        .then(|| format!("that key belongs to another table: {}", paths.join(" or ")))
+}
+
+/// The last part of a field's path.
+fn last(spec: &FieldSpec) -> &'static str {
+    spec.path.rsplit('.').next().unwrap_or(spec.path)
 }
 
 /// Every table that fields stand in.

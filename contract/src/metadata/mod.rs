@@ -5,6 +5,7 @@
 //! -> [`NodeMetadata`] (typed, validated against role and release). No stage
 //! stops at the first mistake; every [`crate::problem::Problem`] says where.
 
+mod checking;
 pub mod document;
 pub mod dsn;
 pub mod example;
@@ -20,6 +21,7 @@ pub mod reference;
 mod release_rules;
 pub mod roles;
 mod rules;
+mod single;
 pub mod template;
 pub mod validate;
 pub mod value;

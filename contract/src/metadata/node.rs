@@ -31,8 +31,8 @@ pub struct NodeMetadata {
     pub cluster_config: BTreeMap<String, serde_json::Value>,
     /// `bootstrap.mode`
     pub bootstrap_mode: BootstrapMode,
-    /// `report.url`
-    pub report_url: Option<String>,
+    /// `report.url`; its query can hold a token.
+    pub report_url: Option<SettingText>,
 }
 
 /// `[node]`
@@ -201,6 +201,7 @@ impl NodeMetadata {
         match path {
             "secrets.auth_secret_seed" => return secret(&self.secrets.auth_secret_seed),
             "secrets.system_key" => return secret(&self.secrets.system_key),
+            "report.url" => return self.report_url.clone(),
             "pki.ca" => return secret(&self.pki.ca),
             "pki.certificate" => return secret(&self.pki.certificate),
             "pki.key" => return secret(&self.pki.key),
@@ -247,7 +248,6 @@ impl NodeMetadata {
             "cluster.max_hypervisor_mtu" => text(cluster.max_hypervisor_mtu),
             "secrets.system_key_name" => Some(self.secrets.system_key_name.clone()),
             "bootstrap.mode" => Some(self.bootstrap_mode.name().to_owned()),
-            "report.url" => self.report_url.clone(),
             _ => None,
         }
     }

@@ -1,12 +1,12 @@
 //! What the image's release and role ask of the metadata: required fields,
 //! keys that the release makes itself, the cluster-wide whitelist.
 
+use super::checking::Check;
 use super::example::line;
 use super::fields::{self, COMPUTED};
 use super::merged::Merged;
 use super::node::NodeMetadata;
 use super::rules::{self, Wrong};
-use super::validate::Check;
 use super::value::{Value, shown};
 use crate::document::did_you_mean;
 use crate::release::{Release, Setting, SettingValue};
@@ -96,7 +96,7 @@ pub(super) fn check(check: &mut Check<'_>, merged: &Merged, metadata: Option<&No
         }
     }
     missing(check, merged);
-    if !unread(merged)
+    if check.whole
         && let Some(metadata) = metadata
         && metadata.bootstrap_mode.bootstraps(check.target.role)
         && !check.resolved.is_set("secrets.system_key")
@@ -171,19 +171,10 @@ pub fn required_fields(release: &Release, role: Role) -> Vec<String> {
     required
 }
 
-/// Is there a document of which nothing was read? Then what seems absent may
-/// well stand in it.
-fn unread(merged: &Merged) -> bool {
-    merged
-        .problems()
-        .iter()
-        .any(|finding| finding.problem.field.is_empty())
-}
-
 /// Reports all missing fields. Not when a source could not be read as a whole:
 /// they may well stand there.
 fn missing(check: &mut Check<'_>, merged: &Merged) {
-    if unread(merged) {
+    if !check.whole {
         return;
     }
     let role = check.target.role;

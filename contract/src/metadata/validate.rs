@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use super::checking::Check;
 use super::dsn::Dsn;
 use super::finding::{Class, Finding};
+use super::hints;
 use super::merged::{Merged, Resolved, ResolvedField};
 use super::node::{
     Attachment, BootstrapMode, Cluster, Database, Host, Node, NodeMetadata, Pki, Reservations,
@@ -15,7 +17,7 @@ use super::node::{
 };
 use super::rules::{self, Wrong};
 use super::template::PLACEHOLDER;
-use super::value::{SettingText, Value, shown};
+use super::value::{SettingText, Value, may_be_shown, shown};
 use super::{release_rules, rules::duration};
 use crate::problem::Problem;
 use crate::release::Release;
@@ -49,6 +51,10 @@ pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checke
     let mut check = Check {
         resolved: &filled,
         target,
+        whole: merged
+            .problems()
+            .iter()
+            .all(|finding| !finding.problem.field.is_empty()),
         problems: unfilled.iter().map(not_filled_in).collect(),
         warnings: Vec::new(),
     };
@@ -83,14 +89,6 @@ fn not_filled_in((path, field): &(String, ResolvedField)) -> Finding {
     }
 }
 
-/// A check under way.
-pub(super) struct Check<'c> {
-    pub(super) resolved: &'c Resolved,
-    pub(super) target: Target<'c>,
-    pub(super) problems: Vec<Finding>,
-    pub(super) warnings: Vec<Finding>,
-}
-
 impl Check<'_> {
     fn metadata(&mut self) -> Option<NodeMetadata> {
         let node = self.node();
@@ -112,7 +110,13 @@ impl Check<'_> {
                     })
             })
             .unwrap_or_default();
-        let report_url = self.rule("report.url", rules::url);
+        let report_url = self.discreet_rule("report.url", rules::url).map(|url| {
+            if may_be_shown(&url) {
+                SettingText::Plain(url)
+            } else {
+                SettingText::Secret(Secret::new(url))
+            }
+        });
         // Judged before a DSN that is not there ends this.
         let cluster_config = self.cluster_config();
         let mut metadata = NodeMetadata {
@@ -169,16 +173,18 @@ impl Check<'_> {
 
     fn cluster(&mut self, node: &Node) -> Cluster {
         let hosts = self.hosts();
-        let lookup = |text: &str| -> Result<Host, Wrong> {
+        let whole = self.whole;
+        let lookup = |text: &str| -> Result<Option<Host>, Wrong> {
             let written = text.to_owned();
             if let Ok(address) = text.parse::<Ipv4Addr>() {
                 rules::address(text)?;
-                return Ok(Host { written, address });
+                return Ok(Some(Host { written, address }));
             }
             let name = rules::host_name(text)?;
             let own = node.mesh.address.filter(|_| name == node.name);
             match hosts.get(&name).copied().or(own) {
-                Some(address) => Ok(Host { written, address }),
+                Some(address) => Ok(Some(Host { written, address })),
+                None if !whole => Ok(None),
                 None => Err(Wrong::hint(
                     format!("{} is not a name of [cluster.hosts]", shown(text)),
                     format!(
@@ -187,7 +193,7 @@ impl Check<'_> {
                 )),
             }
         };
-        let network_node = self.rule("cluster.network_node", lookup);
+        let network_node = self.rule("cluster.network_node", lookup).flatten();
         let mut database_nodes = Vec::new();
         if let Some(ResolvedField {
             value: Value::List(items),
@@ -196,7 +202,7 @@ impl Check<'_> {
         {
             for item in items {
                 match lookup(item) {
-                    Ok(host) => database_nodes.push(host),
+                    Ok(host) => database_nodes.extend(host),
                     Err(wrong) => self.wrong("cluster.database_nodes", wrong),
                 }
             }
@@ -215,7 +221,9 @@ impl Check<'_> {
     fn hosts(&mut self) -> BTreeMap<String, Ipv4Addr> {
         let mut hosts = BTreeMap::new();
         for (path, name) in self.family("cluster.hosts.") {
-            if let Err(wrong) = rules::host_name(&name) {
+            if let Err(mut wrong) = rules::host_name(&name) {
+                // A field whose own table has no header.
+                wrong.hint = hints::other_table(&name).or(wrong.hint);
                 self.wrong(&path, wrong);
             } else if let Some(address) = self.rule(&path, rules::address) {
                 hosts.insert(name, address);
@@ -237,7 +245,7 @@ impl Check<'_> {
                 duration(text, Duration::ZERO, 24 * 60 * minute)
             })
             .unwrap_or(5 * minute);
-        let dsn = self.rule("database.dsn", |text| {
+        let dsn = self.discreet_rule("database.dsn", |text| {
             // The error never shows the text (its own promise, tested there).
             text.parse::<Dsn>()
                 .map_err(|error| Wrong::new(error.to_string()))
@@ -254,8 +262,8 @@ impl Check<'_> {
             move |text: &str| rule(text).map(|()| Secret::new(text))
         };
         Secrets {
-            auth_secret_seed: self.rule("secrets.auth_secret_seed", secret(rules::seed)),
-            system_key: self.rule("secrets.system_key", secret(rules::system_key)),
+            auth_secret_seed: self.discreet_rule("secrets.auth_secret_seed", secret(rules::seed)),
+            system_key: self.discreet_rule("secrets.system_key", secret(rules::system_key)),
             system_key_name: self
                 .rule("secrets.system_key_name", rules::word)
                 .unwrap_or_else(|| "deploy".into()),
@@ -294,9 +302,9 @@ impl Check<'_> {
         }
         let certificate = |text: &str| rules::pem(text, false);
         (
-            self.rule(&path("ca"), certificate),
-            self.rule(&path("certificate"), certificate),
-            self.rule(&path("key"), |text| rules::pem(text, true)),
+            self.discreet_rule(&path("ca"), certificate),
+            self.discreet_rule(&path("certificate"), certificate),
+            self.discreet_rule(&path("key"), |text| rules::pem(text, true)),
         )
     }
 
@@ -378,90 +386,5 @@ impl Check<'_> {
             }
         }
         values
-    }
-
-    /// Paths and keys of a family's fields that are set.
-    pub(super) fn family(&self, prefix: &str) -> Vec<(String, String)> {
-        self.resolved
-            .fields()
-            .filter_map(|(path, _)| {
-                let key = path.strip_prefix(prefix)?;
-                Some((path.to_owned(), key.to_owned()))
-            })
-            .collect()
-    }
-
-    /// The value of a field as `rule` sees it; `None` when it is absent or wrong.
-    fn rule<T>(&mut self, path: &str, rule: impl FnOnce(&str) -> Result<T, Wrong>) -> Option<T> {
-        let text = match &self.resolved.get(path)?.value {
-            Value::Text(text) => text.as_str(),
-            Value::Secret(secret) => secret.expose(),
-            _ => return None,
-        };
-        match rule(text) {
-            Ok(value) => Some(value),
-            Err(wrong) => {
-                self.wrong_value(path, wrong);
-                None
-            }
-        }
-    }
-
-    /// A breach by the value itself, which can stand elsewhere.
-    pub(super) fn wrong_value(&mut self, path: &str, mut wrong: Wrong) {
-        if let Some(reference) = self.resolved.get(path).and_then(|field| field.via.as_ref()) {
-            wrong.message = format!("{reference}: {}", wrong.message);
-        }
-        self.wrong(path, wrong);
-    }
-
-    fn amount(&mut self, path: &str, least: u32, most: u32) -> Option<u32> {
-        let Value::Integer(number) = self.resolved.get(path)?.value else {
-            return None;
-        };
-        match u32::try_from(number) {
-            Ok(number) if (least..=most).contains(&number) => Some(number),
-            _ => {
-                let wrong = Wrong::new(format!("{number} is out of range: {least} to {most}"));
-                self.wrong(path, wrong);
-                None
-            }
-        }
-    }
-
-    pub(super) fn wrong(&mut self, path: &str, wrong: Wrong) {
-        let problem = self.problem(path, wrong);
-        self.problems.push(Finding {
-            class: Class::Value,
-            problem,
-        });
-    }
-
-    pub(super) fn warn(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
-        let problem = self.problem(path, Wrong::hint(message, hint));
-        self.warnings.push(Finding {
-            class: Class::Unlikely,
-            problem,
-        });
-    }
-
-    pub(super) fn missing(&mut self, path: &str, wrong: Wrong) {
-        let problem = self.problem(path, wrong);
-        self.problems.push(Finding {
-            class: Class::Missing,
-            problem,
-        });
-    }
-
-    /// A problem at the field's place; an absent field has none.
-    fn problem(&self, path: &str, wrong: Wrong) -> Problem {
-        let place = self.resolved.get(path).map(|field| &field.place);
-        Problem {
-            source: place.map_or_else(|| "node metadata".into(), |place| place.origin.name.clone()),
-            field: path.to_owned(),
-            span: place.and_then(|place| place.span.clone()),
-            message: wrong.message,
-            hint: wrong.hint,
-        }
     }
 }

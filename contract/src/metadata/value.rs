@@ -24,15 +24,22 @@ pub enum Value {
 }
 
 impl Value {
-    /// A text that is a secret if its field says so, if it carries a password
-    /// as part of a URL, or if it has several lines: a string that was opened
-    /// with three quotes and not closed swallows the secrets below it.
+    /// A text that is a secret if its field says so, or if it must not be shown
+    /// in any field ([`may_be_shown`]).
     pub(super) fn text(text: String, secret: bool) -> Self {
-        if secret || several_lines(&text) || mask_urls(&text) != text {
+        if secret || !may_be_shown(&text) {
             Self::Secret(Secret::new(text))
         } else {
             Self::Text(text)
         }
+    }
+
+    /// A list, unless one of its texts must not be shown: no list is a secret.
+    pub(super) fn list(texts: Vec<String>) -> Option<Self> {
+        texts
+            .iter()
+            .all(|text| may_be_shown(text))
+            .then_some(Self::List(texts))
     }
 }
 
@@ -55,12 +62,23 @@ impl fmt::Display for Value {
     }
 }
 
+/// May a text be shown that stands where no secret belongs? Not one that carries
+/// a password as part of a URL; nor one that has several lines or an assignment
+/// of a quoted text in it: a string that is not closed, or closed by another
+/// kind of quote, swallows the fields after it, secrets among them.
+pub(super) fn may_be_shown(text: &str) -> bool {
+    let assigns = text
+        .split_once('=')
+        .is_some_and(|(_, rest)| rest.contains(['"', '\'']));
+    !assigns && !several_lines(text) && mask_urls(text) == text
+}
+
 fn several_lines(text: &str) -> bool {
     text.contains(['\n', '\r'])
 }
 
 /// A text in quotes, escaped, passwords in URLs masked, at most 80 characters;
-/// nothing of one with several lines, for the reason of [`Value::text`].
+/// nothing of one with several lines, for the reason of [`may_be_shown`].
 pub(super) fn shown(text: &str) -> String {
     if several_lines(text) {
         return "\"…\" (several lines)".into();
@@ -129,6 +147,8 @@ mod tests {
             (Value::Text("a\u{1b}[2Jb".into()), "\"a\\u{1b}[2Jb\""),
             (Value::Text("a\nkey = 1".into()), "\"…\" (several lines)"),
             (Value::text("a\nkey = 1".into(), false), "******"),
+            (Value::text("a', key = \"b".into(), false), "******"),
+            (Value::text("a=b".into(), false), "\"a=b\""),
             (Value::Integer(-3), "-3"),
             (Value::List(vec!["a".into(), "b".into()]), "[\"a\", \"b\"]"),
             (Value::Secret(Secret::new("hunter2")), "******"),
@@ -144,5 +164,14 @@ mod tests {
             assert_eq!(value.to_string(), text);
         }
         assert_eq!(shown(&"x".repeat(200)).chars().count(), 83);
+    }
+
+    #[test]
+    fn a_list_shows_all_of_its_texts_or_there_is_none() {
+        for bad in ["a\nkey = 1", "mysql://u:hunter2@h", "a', key = \"hunter2"] {
+            assert_eq!(Value::list(vec!["a".into(), bad.into()]), None, "{bad}");
+        }
+        let list = Value::list(vec!["a".into(), "10.0.0.1".into()]).unwrap();
+        assert_eq!(format!("{list:?}"), "List([\"a\", \"10.0.0.1\"])");
     }
 }

@@ -119,8 +119,8 @@ pub fn read(
     reporter.phase(Phase::Validate);
     let node = validate(image, collected)?;
     let metadata = node.metadata();
-    reporter.call_home(metadata.report_url.as_deref().map(|url| Address {
-        url: Secret::new(url),
+    reporter.call_home(metadata.report_url.as_ref().map(|url| Address {
+        url: Secret::new(url.expose()),
         ca: metadata.pki.ca.clone(),
     }));
     reporter.node(&node.metadata().node.name);

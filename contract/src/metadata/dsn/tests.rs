@@ -154,15 +154,43 @@ fn each_mistake_has_its_own_error() {
 }
 
 #[test]
+fn errors_quote_nothing_of_what_follows_the_database() {
+    for (text, position) in [
+        ("mysql://a@h/d?hunter2", 1),
+        ("mysql://a@h/d?ssl-mode=required&hunter2=x", 2),
+    ] {
+        let expected = DsnError::UnknownParameter {
+            position,
+            suggestion: None,
+        };
+        let found = text.parse::<Dsn>().unwrap_err();
+        assert_eq!(found, expected, "{text}");
+        assert!(!format!("{found} {found:?}").contains("hunter2"), "{found}");
+    }
+    // A quote that is not closed swallows the fields below.
+    for text in [
+        "mysql://a@h/d?ssl-mode=verify-ca&ssl-ca=/x\nsystem_key = 'hunter2'",
+        "mysql://a@h/d\nsystem_key",
+        "mysql://a\u{1b}[2J@h/d",
+    ] {
+        assert_eq!(
+            text.parse::<Dsn>().unwrap_err(),
+            DsnError::Control,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn unknown_parameters_are_suggested() {
     let text = |dsn: &str| dsn.parse::<Dsn>().unwrap_err().to_string();
     assert_eq!(
         text("mysql://a@h/d?sslmode=required"),
-        "the DSN has an unknown parameter \"sslmode\"; did you mean \"ssl-mode\"?"
+        "parameter 1 of the DSN is not known; did you mean \"ssl-mode\"?"
     );
     assert_eq!(
-        text("mysql://a@h/d?charset=x"),
-        "the DSN has an unknown parameter \"charset\"; known are ssl-mode, ssl-ca, socket"
+        text("mysql://a@h/d?ssl-mode=required&charset=x"),
+        "parameter 2 of the DSN is not known; known are ssl-mode, ssl-ca, socket"
     );
 }
 

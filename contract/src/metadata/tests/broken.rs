@@ -149,3 +149,43 @@ fn syntax_errors_show_no_secret() {
         }
     }
 }
+
+/// A secret in a field that takes none: its header is missing, or a quote is.
+#[test]
+fn a_stray_secret_is_not_quoted_and_is_told_its_place() {
+    let text = "schema = 1\n[node]\nname = \"\"\"\nsystem_key = 'canary'\n\"\"\"\n[cluster]\nzone = 'x, system_key = \"canary\", '\ndatabase_nodes = [\"mysql://u:canary@h\"]\n[cluster.hosts]\ndsn = \"canary\"\nsystem_key = \"canary\"\ntoken = \"canary\"\n[pki]\nca = \"\"\"/x\ncanary\"\"\"\nkey = { file = \"\"\"/x\nkey = 'canary\"\"\" }\n";
+    let found: Vec<String> = problems(text, Role::Network)
+        .into_iter()
+        .filter(|problem| !problem.contains("missing"))
+        .collect();
+    insta::assert_snapshot!(found.join("\n"), @r#"
+    metadata.toml: cluster.database_nodes: expected a list of IPv4 addresses or names of [cluster.hosts], found a list with something else in it (for example database_nodes = ["10.0.0.1"])
+    metadata.toml: pki.key.file: is no name or path: it has several lines, a password or a field in it (look for a quote that is not closed)
+    metadata.toml: node.name: expected a host name, a string such as "db1.example.com"; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
+    metadata.toml: cluster.hosts.dsn: expected an IPv4 address, a string such as "10.0.0.1"; what stands there is not shown, since it looks like a secret (that key belongs to another table: database.dsn)
+    metadata.toml: cluster.hosts.system_key: "system_key" holds '_' (that key belongs to another table: secrets.system_key)
+    metadata.toml: cluster.hosts.token: expected an IPv4 address, a string such as "10.0.0.1"; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
+    metadata.toml: cluster.zone: expected a string of letters, digits, '.', '_' and '-'; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
+    metadata.toml: pki.ca: is not PEM text (it starts with -----BEGIN; give certificates, or a path that starts with '/')
+    metadata.toml: node.name: holds '=', which this release's sf-ctl cannot read in /etc/sf/config (use a value without it; for a random one `openssl rand -hex 32`)
+    metadata.toml: cluster.zone: holds '=', which this release's sf-ctl cannot read in /etc/sf/config (use a value without it; for a random one `openssl rand -hex 32`)
+    "#);
+}
+
+/// Behind a syntax error half a value can look like a key.
+#[test]
+fn a_wrapped_secret_is_no_key() {
+    for rest in ["CANARY==\"", "CANARY = 3", "\"CANARY\" = 3", "CANARY = [1]"] {
+        for table in ["config", "cluster.config", "cluster.hosts"] {
+            let text = format!(
+                "schema = 1\n[cluster]\nnetwork_node = \"b\"\n[{table}]\nA = \"10.0.0.1\"\nX_TOKEN = \"CAN\n{rest}\nb = \"10.0.0.2\"\n"
+            );
+            let (merged, checked) = checked(&text, Role::Hypervisor);
+            let shown = format!("{merged:?} {checked:?}");
+            assert!(!shown.contains("CANARY"), "{text}\n{shown}");
+            // Keys in front of it are known, and nothing is said of those behind.
+            assert!(merged.get(&format!("{table}.A")).is_some(), "{text}");
+            assert!(!shown.contains("is not a name of"), "{shown}");
+        }
+    }
+}

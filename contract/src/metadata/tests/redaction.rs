@@ -127,6 +127,19 @@ fn documents(secret: &str, writing: Writing) -> Vec<String> {
         format!("schema = 1\n[secrets]\nsystem_key = {{ credential = [{value}] }}\n"),
         format!("schema = 2\n[secrets]\nsystem_key = {value}\n"),
         format!("schema = {value}\n"),
+        // In a field or a table that takes none.
+        format!("{good}[cluster.hosts]\nsystem_key = {value}\n"),
+        format!("{good}[report]\nurl = \"https://h/?token={encoded}\"\n"),
+        // Swallowed by a string that was not closed, or by another quote.
+        format!(
+            "schema = 1\n[node]\nname = {{ x = 1 }}\n[cluster]\ndatabase_nodes = [\"\"\"a\ndsn = {raw}\n"
+        ),
+        format!("schema = 1\n[cluster]\ndatabase_nodes = ['''\nx = {value}\n''', 'b']\n"),
+        format!("schema = 1\n[pki]\nca = '''/x\nkey = {value}\n"),
+        format!("schema = 1\n[pki]\nca = {{ file = '''/x\nkey = {value}\n''' }}\n"),
+        // Wrapped: its second half looks like a key.
+        format!("{good}X_TOKEN = \"abc\n{secret}=\n{secret} = 1\n{value} = 2\n"),
+        format!("{good}[cluster.hosts]\ntoken = \"abc\n{secret}=\n{secret} = 1\n{value} = 2\n"),
     ]
 }
 
