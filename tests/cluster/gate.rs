@@ -109,6 +109,76 @@ fn a_rolling_upgrade_from_beginning_to_end() {
     assert_eq!(series(&mut admin, "upgrade"), ["0:0.9", "1:0.8"]);
 }
 
+/// What a decision reads does not grow with the fleet, and no series hides
+/// another: three hundred nodes on two series, the last of them alone on one.
+#[test]
+fn a_large_fleet_is_counted_and_some_of_it_named() {
+    let server = shared();
+    let connector = bootstrapped(&server.database("large"));
+    pass(&connector, 7, "old").unwrap();
+    pass(&connector, 8, "zz").unwrap();
+    let mut admin = server.admin();
+    admin.run(
+        "USE large; INSERT INTO bootstrap_nodes SELECT CONCAT('h', LPAD(seq, 3, '0')), \
+         'hypervisor', '0.7', '', '', CONCAT('instance-of-h', LPAD(seq, 3, '0')), '', NULL, 0, NULL \
+         FROM seq_1_to_298",
+    );
+    let about = |fqdn: &str, minor| {
+        block_on(async {
+            let mut session = connector.connect().await.unwrap();
+            facts(&mut session, fqdn, image(minor).series)
+                .await
+                .unwrap()
+        })
+    };
+    let told = |fqdn: &str, minor| {
+        let facts = about(fqdn, minor);
+        [7, 8].map(|held| facts.others_on(image(held).series).to_string())
+    };
+    let first = "h001, h002, h003, h004, h005";
+    // A node that joins needs no count, one that may be refused does.
+    assert_eq!(told("new", 8), [format!("{first} and more"), "zz".into()]);
+    assert_eq!(
+        told("new", 9),
+        [format!("{first} and 294 more"), "zz".into()]
+    );
+    // A node is not among the others, named or not, and has its own row.
+    assert_eq!(
+        told("h003", 9),
+        ["h001, h002, h004, h005, h006 and 293 more", "zz"]
+    );
+    let alone = about("zz", 8);
+    assert!(alone.no_other_on(image(8).series) && !alone.no_other_on(image(7).series));
+    assert_eq!(alone.own.unwrap().instance_id, "instance-of-zz");
+
+    let before = dump(&mut admin, "large");
+    let failure = pass(&connector, 9, "new").unwrap_err();
+    assert_eq!(failure.code.id, "SF-GATE-VERSION");
+    assert!(
+        failure
+            .what
+            .ends_with("0.7 (h001, h002, h003, h004, h005 and 294 more) and series 0.8 (zz)"),
+        "{failure}"
+    );
+    // Nor for the node that is alone on the series that would stay.
+    assert_eq!(
+        pass(&connector, 9, "zz").unwrap_err().code.id,
+        "SF-GATE-VERSION"
+    );
+    assert_eq!(dump(&mut admin, "large"), before);
+
+    // All but one have gone on: that one still holds its series.
+    admin.run("UPDATE bootstrap_nodes SET series = '0.8' WHERE fqdn <> 'old'");
+    assert_eq!(
+        pass(&connector, 9, "new").unwrap_err().code.id,
+        "SF-GATE-VERSION"
+    );
+    pass(&connector, 8, "old").unwrap();
+    assert_eq!(series(&mut admin, "large"), ["1:0.8"]);
+    pass(&connector, 9, "new").unwrap();
+    assert_eq!(series(&mut admin, "large"), ["0:0.9", "1:0.8"]);
+}
+
 /// The last node of the old series boots N+2: its own row holds the slot that
 /// it needs, and leaves it in the same transaction.
 #[test]
@@ -239,7 +309,7 @@ fn restarts_go_by_what_the_database_says_now() {
     let live = || {
         block_on(async {
             let mut session = connector.connect().await.unwrap();
-            facts(&mut session).await.unwrap()
+            facts(&mut session, "h1", image(7).series).await.unwrap()
         })
     };
     let ask = |facts: Option<&_>| {
