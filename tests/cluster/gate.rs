@@ -12,7 +12,7 @@ use sf_firstboot::bootstrap::wait_for_bootstrap;
 use sf_firstboot::gate::{May, Progress, facts, progress, restart};
 use support::crossing::{self, Ground};
 use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, node, pass, within};
-use support::{Admin, PASSWORD, block_on, connector, shared};
+use support::{Admin, PASSWORD, Server, block_on, connector, shared};
 
 fn series(admin: &mut Admin, name: &str) -> Vec<String> {
     admin
@@ -379,6 +379,38 @@ fn other_roles_wait_and_make_no_tables() {
     bootstrap(&connector, inputs()).unwrap();
     waiter.join().unwrap().unwrap();
     pass(&connector, 7, "h1.example").unwrap();
+}
+
+/// A fleet waits at a server with fewer connections than it has nodes; the node
+/// that bootstraps comes last, and finds one.
+#[test]
+fn nodes_that_wait_leave_room_for_the_one_that_they_wait_for() {
+    let server = Server::start(&["--max-connections=12"]);
+    let mut admin = server.admin();
+    admin.database("crowd");
+    let connector = connector(&server.dsn("crowd"));
+    let waiters: Vec<_> = (0..24)
+        .map(|_| {
+            let connector = connector.clone();
+            std::thread::spawn(move || {
+                block_on(async {
+                    let session = wait_for_bootstrap(&connector, within(60), &mut |_| {}).await?;
+                    session.close().await;
+                    Ok::<_, sf_firstboot::failure::Failure>(())
+                })
+            })
+        })
+        .collect();
+    let deadline = within(30);
+    let turned_away = "SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'";
+    while admin.rows(turned_away)[0][1] == "0" {
+        assert!(Instant::now() < deadline, "the server is never full");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bootstrap(&connector, inputs()).unwrap();
+    for waiter in waiters {
+        waiter.join().unwrap().unwrap();
+    }
 }
 
 #[test]
