@@ -38,7 +38,7 @@ advisories: ## Check dependencies against the advisory database (needs the inter
 	  echo "advisories: not checked, or findings above; the database comes from the internet" >&2; exit 1; }
 
 bench: ## Measure builds, sizes, boots and the agent; prints the tables of docs/reference/performance.md
-	@tests/prerequisites.sh compile test
+	@tests/prerequisites.sh compile test bench
 	tests/bench.sh
 
 fuzz: ## Fuzz every parser of foreign input for SECONDS=600 each

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Brings what the named sets need and the machine lacks, saying what and why
-# first. Usage: prerequisites.sh compile|lint|fuzz|test ...
+# first. Usage: prerequisites.sh compile|lint|fuzz|test|bench ...
 set -euo pipefail
 
 cache=${SF_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sf-image}
@@ -44,6 +44,7 @@ for set in "$@"; do
       need debugfs e2fsprogs "reads the nodes' disks after a test"
       need systemd-creds systemd "encrypts credentials"
       need sfdisk fdisk "reads partition tables" ;;
+    bench) need_file /usr/bin/time time "says what one process alone has used" ;;
     *) fail "prerequisites.sh: unknown set $set" ;;
   esac
 done

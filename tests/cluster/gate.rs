@@ -12,7 +12,7 @@ use sf_firstboot::bootstrap::wait_for_bootstrap;
 use sf_firstboot::gate::{May, Progress, facts, progress, restart};
 use support::crossing::{self, Ground};
 use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, node, pass, within};
-use support::{Admin, PASSWORD, block_on, connector, shared};
+use support::{Admin, PASSWORD, Server, block_on, connector, shared};
 
 fn series(admin: &mut Admin, name: &str) -> Vec<String> {
     admin
@@ -107,6 +107,97 @@ fn a_rolling_upgrade_from_beginning_to_end() {
     assert_eq!(series(&mut admin, "upgrade"), ["0:0.9"]);
     pass(&connector, 8, "h1").unwrap();
     assert_eq!(series(&mut admin, "upgrade"), ["0:0.9", "1:0.8"]);
+}
+
+/// What a decision reads does not grow with the fleet, and no series hides
+/// another: three hundred nodes on two series, the last of them alone on one.
+#[test]
+fn a_large_fleet_is_counted_and_some_of_it_named() {
+    // Not the shared one, since it counts what is read.
+    let server = Server::start(&[]);
+    let connector = bootstrapped(&server.database("large"));
+    pass(&connector, 7, "old").unwrap();
+    pass(&connector, 8, "zz").unwrap();
+    let mut admin = server.admin();
+    admin.run(
+        "USE large; INSERT INTO bootstrap_nodes SELECT CONCAT('h', LPAD(seq, 3, '0')), \
+         'hypervisor', '0.7', '', '', CONCAT('instance-of-h', LPAD(seq, 3, '0')), '', NULL, 0, NULL \
+         FROM seq_1_to_298",
+    );
+    let about = |fqdn: &str, minor| {
+        block_on(async {
+            let mut session = connector.connect().await.unwrap();
+            facts(&mut session, fqdn, image(minor).series)
+                .await
+                .unwrap()
+        })
+    };
+    let told = |fqdn: &str, minor| {
+        let facts = about(fqdn, minor);
+        [7, 8].map(|held| facts.others_on(image(held).series).to_string())
+    };
+    let first = "h001, h002, h003, h004, h005";
+    // A node that joins needs no count, one that may be refused does.
+    assert_eq!(told("new", 8), [format!("{first} and more"), "zz".into()]);
+    assert_eq!(
+        told("new", 9),
+        [format!("{first} and 294 more"), "zz".into()]
+    );
+    // A node is not among the others, named or not, and has its own row.
+    assert_eq!(
+        told("h003", 9),
+        ["h001, h002, h004, h005, h006 and 293 more", "zz"]
+    );
+    let mut rows_read = |fqdn, minor| -> u64 {
+        let mut so_far = || -> u64 {
+            let read = admin.rows("SHOW GLOBAL STATUS LIKE 'Rows_read'");
+            read[0][1].parse().unwrap()
+        };
+        let before = so_far();
+        about(fqdn, minor);
+        so_far() - before
+    };
+    // Three hundred rows are not read to find a few, nor for the series that
+    // has none to find; only to count them. It is the same for a server that has
+    // not looked yet how many there are.
+    for _ in 0..2 {
+        for (fqdn, minor) in [("new", 7), ("new", 8), ("h150", 7), ("zz", 8)] {
+            let read = rows_read(fqdn, minor);
+            assert!(read < 100, "{read} rows read about {fqdn}");
+        }
+        assert!(rows_read("new", 9) > 290);
+        server.admin().rows("ANALYZE TABLE large.bootstrap_nodes");
+    }
+    let alone = about("zz", 8);
+    assert!(alone.no_other_on(image(8).series) && !alone.no_other_on(image(7).series));
+    assert_eq!(alone.own.unwrap().instance_id, "instance-of-zz");
+
+    let before = dump(&mut admin, "large");
+    let failure = pass(&connector, 9, "new").unwrap_err();
+    assert_eq!(failure.code.id, "SF-GATE-VERSION");
+    assert!(
+        failure
+            .what
+            .ends_with("0.7 (h001, h002, h003, h004, h005 and 294 more) and series 0.8 (zz)"),
+        "{failure}"
+    );
+    // Nor for the node that is alone on the series that would stay.
+    assert_eq!(
+        pass(&connector, 9, "zz").unwrap_err().code.id,
+        "SF-GATE-VERSION"
+    );
+    assert_eq!(dump(&mut admin, "large"), before);
+
+    // All but one have gone on: that one still holds its series.
+    admin.run("UPDATE bootstrap_nodes SET series = '0.8' WHERE fqdn <> 'old'");
+    assert_eq!(
+        pass(&connector, 9, "new").unwrap_err().code.id,
+        "SF-GATE-VERSION"
+    );
+    pass(&connector, 8, "old").unwrap();
+    assert_eq!(series(&mut admin, "large"), ["1:0.8"]);
+    pass(&connector, 9, "new").unwrap();
+    assert_eq!(series(&mut admin, "large"), ["0:0.9", "1:0.8"]);
 }
 
 /// The last node of the old series boots N+2: its own row holds the slot that
@@ -239,7 +330,7 @@ fn restarts_go_by_what_the_database_says_now() {
     let live = || {
         block_on(async {
             let mut session = connector.connect().await.unwrap();
-            facts(&mut session).await.unwrap()
+            facts(&mut session, "h1", image(7).series).await.unwrap()
         })
     };
     let ask = |facts: Option<&_>| {
@@ -309,6 +400,38 @@ fn other_roles_wait_and_make_no_tables() {
     bootstrap(&connector, inputs()).unwrap();
     waiter.join().unwrap().unwrap();
     pass(&connector, 7, "h1.example").unwrap();
+}
+
+/// A fleet waits at a server with fewer connections than it has nodes; the node
+/// that bootstraps comes last, and finds one.
+#[test]
+fn nodes_that_wait_leave_room_for_the_one_that_they_wait_for() {
+    let server = Server::start(&["--max-connections=12"]);
+    let mut admin = server.admin();
+    admin.database("crowd");
+    let connector = connector(&server.dsn("crowd"));
+    let waiters: Vec<_> = (0..24)
+        .map(|_| {
+            let connector = connector.clone();
+            std::thread::spawn(move || {
+                block_on(async {
+                    let session = wait_for_bootstrap(&connector, within(60), &mut |_| {}).await?;
+                    session.close().await;
+                    Ok::<_, sf_firstboot::failure::Failure>(())
+                })
+            })
+        })
+        .collect();
+    let deadline = within(30);
+    let turned_away = "SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'";
+    while admin.rows(turned_away)[0][1] == "0" {
+        assert!(Instant::now() < deadline, "the server is never full");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    bootstrap(&connector, inputs()).unwrap();
+    for waiter in waiters {
+        waiter.join().unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -4,28 +4,42 @@
 //!
 //! Every node is a folder in memory, and every agent a process of its own,
 //! `sf-firstboot run`, with systemctl replaced by a program that does nothing.
+//! Beside each fleet stand as many logins by MariaDB's own client, before and
+//! after it: only the ratio of the two tells something on a busy machine.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 
 mod support;
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use sf_command::{Child, Cmd};
 
-use support::{PASSWORD, Server};
+use support::galera::{Galera, NODES};
+use support::metadata::dump;
+use support::{Admin, PASSWORD, Server};
 
 const DATABASE: &str = "scale";
 
-/// The fleet: nodes in folders, and the server.
+/// How many boot at once, at most.
+const BATCH: usize = 1000;
+
+/// With `SF_BENCH_SIMULATED` the nodes between this many and the last batch are
+/// rows that nobody booted for, which saves minutes.
+const SIMULATED_FROM: usize = 3000;
+
+/// Nodes in folders, and the servers that their agents use.
 struct Fleet {
     folder: tempfile::TempDir,
-    dsn: String,
+    servers: Vec<SocketAddr>,
 }
 
 impl Fleet {
-    fn new(server: &Server) -> Self {
+    /// The database must be there.
+    fn new(servers: Vec<SocketAddr>) -> Self {
         let memory = Path::new("/dev/shm");
         let folder = if memory.is_dir() {
             tempfile::tempdir_in(memory)
@@ -34,13 +48,40 @@ impl Fleet {
         };
         Self {
             folder: folder.unwrap(),
-            dsn: server.database(DATABASE),
+            servers,
         }
     }
 
+    fn of(server: &Server) -> Self {
+        server.database(DATABASE);
+        Self::new(vec![server.address()])
+    }
+
+    /// Nodes that were never booted; every hundredth may bootstrap.
+    fn nodes(&self, numbers: Range<usize>) -> Vec<PathBuf> {
+        numbers
+            .map(|number| {
+                let role = if number.is_multiple_of(100) {
+                    "database-tier"
+                } else {
+                    "hypervisor"
+                };
+                self.node(number, role)
+            })
+            .collect()
+    }
+
+    /// The servers as a node's DSN lists them: each node has another one first.
+    fn dsn(&self, number: usize) -> String {
+        let mut servers = self.servers.clone();
+        servers.rotate_left(number % self.servers.len());
+        Galera::dsn(DATABASE, &servers)
+    }
+
     /// A node that was never booted.
-    fn node(&self, name: &str, role: &str) -> PathBuf {
-        let root = self.folder.path().join(name);
+    fn node(&self, number: usize, role: &str) -> PathBuf {
+        let name = format!("n{number}");
+        let root = self.folder.path().join(&name);
         let make = |path: &str, text: &str| {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -62,8 +103,8 @@ impl Fleet {
             "daemons": ["sf-daemon"], "ports": [], "required_metadata": [], "tools": {}, "source_commit": null,
         });
         make("usr/lib/sf-image/manifest.json", &manifest.to_string());
-        make("etc/machine-id", &format!("{:x}\n", name.len()));
-        make("etc/hostname", name);
+        make("etc/machine-id", &format!("{number:032x}\n"));
+        make("etc/hostname", &name);
         make("proc/consoles", "");
         make("proc/sys/kernel/random/boot_id", "boot-1\n");
         for folder in ["var", "srv", "run"] {
@@ -80,7 +121,7 @@ impl Fleet {
              [cluster]\nnetwork_node = \"10.0.0.2\"\nfloating_network = \"10.2.0.0/24\"\n\
              dns_server = \"9.9.9.9\"\nmax_hypervisor_mtu = 8950\n\
              [database]\ndsn = \"{}\"\nwait = \"10m\"\n[config]\nETCD_HOST = \"10.0.0.9\"\n",
-            self.dsn
+            self.dsn(number)
         );
         make("etc/sf/metadata.toml", &metadata);
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -115,14 +156,18 @@ fn agent() -> PathBuf {
         .map_or_else(|| env!("CARGO_BIN_EXE_sf-firstboot").into(), PathBuf::from)
 }
 
-fn run(root: &Path) -> Child {
-    Cmd::path(agent())
-        .arg("--root")
-        .arg(root)
-        .arg("run")
+fn command(program: impl AsRef<Path>, root: &Path) -> Cmd {
+    Cmd::path(program.as_ref())
         .env("INVOCATION_ID", "0")
         .env_remove("CREDENTIALS_DIRECTORY")
         .log_to(root.join("log"))
+}
+
+fn run(root: &Path) -> Child {
+    command(agent(), root)
+        .arg("--root")
+        .arg(root)
+        .arg("run")
         .spawn()
         .unwrap()
 }
@@ -134,18 +179,55 @@ fn ended_well(mut child: Child, root: &Path) {
     assert!(well, "{}: {status:?}\n{log}", root.display());
 }
 
-/// Runs agents one after the other; the median time of one.
-fn median(roots: &[PathBuf]) -> Duration {
-    let mut times: Vec<Duration> = roots
-        .iter()
-        .map(|root| {
-            let began = Instant::now();
-            ended_well(run(root), root);
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[times.len() / 2]
+/// What one run took.
+#[derive(Clone, Copy, Default, PartialEq, PartialOrd)]
+struct Usage {
+    seconds: f64,
+    processor: f64,
+    peak_kib: u64,
+}
+
+/// One run by itself. time(1) starts it, and says what it alone has used.
+fn alone(root: &Path) -> Usage {
+    let figures = root.join("figures");
+    let began = Instant::now();
+    let mut child = command("/usr/bin/time", root)
+        .args(["--format=%U %S %M", "--output"])
+        .arg(&figures)
+        .arg(agent())
+        .arg("--root")
+        .arg(root)
+        .arg("run")
+        .spawn()
+        .expect("/usr/bin/time, package time");
+    let status = child.wait().unwrap();
+    let seconds = began.elapsed().as_secs_f64();
+    let log = std::fs::read_to_string(root.join("log")).unwrap_or_default();
+    assert!(status.success(), "{}: {status:?}\n{log}", root.display());
+    let figures = std::fs::read_to_string(figures).unwrap();
+    let figures: Vec<&str> = figures.split_whitespace().collect();
+    Usage {
+        seconds,
+        processor: figures[0].parse::<f64>().unwrap() + figures[1].parse::<f64>().unwrap(),
+        peak_kib: figures[2].parse().unwrap(),
+    }
+}
+
+/// Runs agents one after the other; of each figure the median.
+fn median(roots: &[PathBuf]) -> Usage {
+    let all: Vec<Usage> = roots.iter().map(|root| alone(root)).collect();
+    let mut seconds: Vec<f64> = all.iter().map(|one| one.seconds).collect();
+    let mut processor: Vec<f64> = all.iter().map(|one| one.processor).collect();
+    let mut peak: Vec<u64> = all.iter().map(|one| one.peak_kib).collect();
+    seconds.sort_by(f64::total_cmp);
+    processor.sort_by(f64::total_cmp);
+    peak.sort_unstable();
+    let middle = all.len() / 2;
+    Usage {
+        seconds: seconds[middle],
+        processor: processor[middle],
+        peak_kib: peak[middle],
+    }
 }
 
 /// Starts all at once; the time until the last one has ended.
@@ -158,17 +240,20 @@ fn at_once(roots: &[PathBuf]) -> Duration {
     began.elapsed()
 }
 
-/// A login and one SELECT each, by MariaDB's own client.
-fn bare_logins(server: &Server, count: usize, log: &Path) -> Duration {
+/// A login and one SELECT each, by MariaDB's own client, spread over the servers.
+fn bare_logins(fleet: &Fleet, count: usize) -> Duration {
+    let log = fleet.folder.path().join("bare");
     let began = Instant::now();
     let running: Vec<Child> = (0..count)
-        .map(|_| {
+        .map(|number| {
+            let server = fleet.servers[number % fleet.servers.len()];
             Cmd::path("/usr/bin/mariadb")
-                .args(["--no-defaults", "--host=127.0.0.1", "--skip-ssl", "--batch"])
-                .arg(format!("--port={}", server.port))
+                .args(["--no-defaults", "--skip-ssl", "--batch"])
+                .arg(format!("--host={}", server.ip()))
+                .arg(format!("--port={}", server.port()))
                 .args(["--user=scale", "--execute=SELECT 1", DATABASE])
                 .env("MYSQL_PWD", PASSWORD)
-                .log_to(log)
+                .log_to(&log)
                 .spawn()
                 .unwrap()
         })
@@ -177,29 +262,115 @@ fn bare_logins(server: &Server, count: usize, log: &Path) -> Duration {
         let status = child.wait_timeout(Duration::from_mins(10)).unwrap();
         assert!(
             status.is_some_and(|status| status.success()),
-            "a bare login failed"
+            "a bare login failed: {}",
+            std::fs::read_to_string(&log).unwrap_or_default()
         );
     }
     began.elapsed()
+}
+
+/// What a fleet took, and bare logins around it.
+struct Measured {
+    first: Duration,
+    second: Duration,
+    /// The faster of before and after.
+    bare: Duration,
+}
+
+impl Measured {
+    /// Boots the nodes twice, all at once each time.
+    fn of(fleet: &Fleet, nodes: &[PathBuf]) -> Self {
+        let before = bare_logins(fleet, nodes.len());
+        let first = at_once(nodes);
+        let second = at_once(nodes);
+        Self {
+            first,
+            second,
+            bare: before.min(bare_logins(fleet, nodes.len())),
+        }
+    }
+
+    /// `12.3 | 12 | 1.6 | 1.3 | 7.7`: seconds of the first boot, milliseconds
+    /// of it per node, both boots in bare logins, those in seconds.
+    fn cells(&self, nodes: usize) -> String {
+        let [first, second, bare] =
+            [self.first, self.second, self.bare].map(|time| time.as_secs_f64());
+        let count = f64::from(u32::try_from(nodes).unwrap());
+        format!(
+            "{first:.1} | {:.1} | {:.1} | {:.1} | {bare:.1}",
+            first * 1000.0 / count,
+            first / bare,
+            second / bare
+        )
+    }
+}
+
+const COLUMNS: &str =
+    "first boot, s | ms per node | times bare logins | second boot, times | bare logins, s";
+
+/// Exactly one bootstrap, and all nodes started.
+fn one_bootstrap_and_all_started(admin: &mut Admin, nodes: usize) {
+    for (sql, expected) in [
+        (
+            "bootstrap_nodes WHERE outcome = 'started'",
+            nodes.to_string(),
+        ),
+        (
+            "cluster_config WHERE key_name = 'AUTH_SECRET_SEED'",
+            "1".into(),
+        ),
+        (
+            "bootstrap_operations WHERE outcome <> 'created'",
+            "0".into(),
+        ),
+        (
+            "bootstrap_operations WHERE name = 'cluster-series'",
+            "1".into(),
+        ),
+        ("cluster_series", "1".into()),
+    ] {
+        let found = admin.cell(&format!("SELECT COUNT(*) FROM {DATABASE}.{sql}"));
+        assert_eq!(found, expected, "{sql}");
+    }
+}
+
+/// How many connections there were at the same time, ours among them, since the
+/// last `FLUSH STATUS`.
+fn most_connections(admin: &mut Admin) -> usize {
+    let rows = admin.rows("SHOW GLOBAL STATUS LIKE 'Max_used_connections'");
+    rows[0][1].parse().unwrap()
+}
+
+/// A server that has room for a whole batch.
+fn roomy() -> Server {
+    Server::start(&[
+        &format!("--max-connections={}", BATCH + 50),
+        "--thread-handling=pool-of-threads",
+        "--back-log=2000",
+    ])
 }
 
 #[test]
 #[ignore = "a bench; tests/bench.sh scale runs it"]
 fn one_agent_alone() {
     let server = Server::start(&[]);
-    let fleet = Fleet::new(&server);
-    let first = fleet.node("db1", "database-tier");
-    let with_key = fleet.node("db2", "database-tier");
+    let fleet = Fleet::of(&server);
+    let mut admin = server.admin();
+    let first = fleet.node(1, "database-tier");
+    let with_key = fleet.node(2, "database-tier");
     Fleet::with_system_key(&with_key);
-    let others: Vec<PathBuf> = (0..21)
-        .map(|n| fleet.node(&format!("hv{n}"), "hypervisor"))
-        .collect();
+    let others: Vec<PathBuf> = (3..24).map(|n| fleet.node(n, "hypervisor")).collect();
+    admin.run("FLUSH STATUS");
     let bootstrap = median(&[first]);
     let key = median(&[with_key]);
     let joining = median(&others);
     let again = median(&others);
-    println!("| one run on an idle host | ms |\n|---|---|");
-    for (what, time) in [
+    // A run has one connection at a time, and hands it on between its phases.
+    assert_eq!(most_connections(&mut admin), 2, "ours, and the agent's");
+    let size = std::fs::metadata(agent()).unwrap().len() / 1024;
+    println!("\n| one run, nothing else at this server | ms | processor, ms | peak RSS, KiB |");
+    println!("|---|---|---|---|");
+    for (what, used) in [
         (
             "first boot of the first database-tier node, bootstrap without a system key",
             bootstrap,
@@ -211,62 +382,152 @@ fn one_agent_alone() {
         ("first boot of a hypervisor (median of 21)", joining),
         ("second boot of a hypervisor (median of 21)", again),
     ] {
-        println!("| {what} | {} |", time.as_millis());
+        println!(
+            "| {what} | {:.0} | {:.0} | {} |",
+            used.seconds * 1000.0,
+            used.processor * 1000.0,
+            used.peak_kib
+        );
     }
+    println!("\nThe agent's binary has {size} KiB.");
 }
 
+/// Ten, a hundred, a thousand at once, each against an empty database; then on
+/// with the last one in batches of a thousand, whose tables grow.
+/// `SF_BENCH_NODES` is the fleet's size at the end, 10,000 by itself.
 #[test]
 #[ignore = "a bench; tests/bench.sh scale runs it"]
 fn a_fleet_at_once() {
-    let count: usize = std::env::var("SF_BENCH_NODES").map_or(1000, |text| text.parse().unwrap());
-    let connections = format!("--max-connections={}", count + 50);
-    let server = Server::start(&[
-        &connections,
-        "--thread-handling=pool-of-threads",
-        "--back-log=2000",
-    ]);
-    let fleet = Fleet::new(&server);
-    let nodes: Vec<PathBuf> = (0..count)
-        .map(|n| {
-            let role = if n % 100 == 0 {
-                "database-tier"
-            } else {
-                "hypervisor"
-            };
-            fleet.node(&format!("n{n}"), role)
-        })
-        .collect();
-    let mut admin = server.admin();
-    let before = bare_logins(&server, count, &fleet.folder.path().join("bare"));
-    admin.run("FLUSH STATUS");
-    let first = at_once(&nodes);
-    let most = &admin.rows("SHOW GLOBAL STATUS LIKE 'Max_used_connections'")[0][1];
-    let second = at_once(&nodes);
-    let after = bare_logins(&server, count, &fleet.folder.path().join("bare"));
-
-    let started =
-        admin.cell("SELECT COUNT(*) FROM scale.bootstrap_nodes WHERE outcome = 'started'");
-    assert_eq!(started, count.to_string());
-    let seeds =
-        admin.cell("SELECT COUNT(*) FROM scale.cluster_config WHERE key_name = 'AUTH_SECRET_SEED'");
-    assert_eq!(seeds, "1");
-    let created =
-        admin.cell("SELECT COUNT(*) FROM scale.bootstrap_operations WHERE outcome = 'created'");
-    assert_eq!(
-        created,
-        admin.cell("SELECT COUNT(*) FROM scale.bootstrap_operations")
-    );
-
-    let bare = before.min(after).as_secs_f64();
-    println!("| {count} nodes at once | s | times bare logins |\n|---|---|---|");
-    for (what, time) in [
-        ("bare logins with one SELECT, before", before),
-        ("first boot, bootstrap included", first),
-        ("second boot", second),
-        ("bare logins with one SELECT, after", after),
-    ] {
-        let seconds = time.as_secs_f64();
-        println!("| {what} | {seconds:.1} | {:.1} |", seconds / bare);
+    let size: usize = std::env::var("SF_BENCH_NODES").map_or(10_000, |text| text.parse().unwrap());
+    let simulated = std::env::var_os("SF_BENCH_SIMULATED").is_some();
+    println!("\n| nodes at once | nodes recorded before | {COLUMNS} | connections at once |");
+    println!("|---|---|---|---|---|---|---|---|");
+    for count in [10, 100] {
+        let server = roomy();
+        let fleet = Fleet::of(&server);
+        boot(&server, &fleet, 0..count, "0");
     }
-    println!("| connections at once, at most | {most} | |");
+    let server = roomy();
+    let fleet = Fleet::of(&server);
+    let mut admin = server.admin();
+    let mut before = 0;
+    while before < size {
+        let mut said = before.to_string();
+        if simulated && before >= SIMULATED_FROM && before + BATCH < size {
+            admin.run(&format!(
+                "USE {DATABASE}; INSERT INTO bootstrap_nodes \
+                 SELECT CONCAT('n', seq, '.example.com'), 'hypervisor', '0.7', '0.7.2', '0.7.2-1', \
+                 CONCAT('simulated-', seq), 'services', 'started', UNIX_TIMESTAMP(), NULL \
+                 FROM seq_{before}_to_{}",
+                size - BATCH - 1
+            ));
+            said = format!(
+                "{} ({} of them simulated)",
+                size - BATCH,
+                size - BATCH - before
+            );
+            before = size - BATCH;
+        }
+        let until = size.min(before + BATCH);
+        boot(&server, &fleet, before..until, &said);
+        before = until;
+    }
+}
+
+/// Boots further nodes of a fleet and prints their row.
+#[expect(clippy::print_stdout, reason = "the row")]
+fn boot(server: &Server, fleet: &Fleet, numbers: Range<usize>, before: &str) {
+    let mut admin = server.admin();
+    let (count, all) = (numbers.len(), numbers.end);
+    let nodes = fleet.nodes(numbers);
+    admin.run("FLUSH STATUS");
+    let measured = Measured::of(fleet, &nodes);
+    let most = most_connections(&mut admin);
+    one_bootstrap_and_all_started(&mut admin, all);
+    let others =
+        admin.cell("SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'root'");
+    let others: usize = others.parse().unwrap();
+    assert!(
+        most <= count + others,
+        "{most} connections of {count} nodes"
+    );
+    println!(
+        "| {count} | {before} | {} | {most} |",
+        measured.cells(count)
+    );
+    for node in nodes {
+        std::fs::remove_dir_all(node).unwrap();
+    }
+}
+
+/// Limits far below the fleet: MariaDB's own, and one that turns most away. Who
+/// finds no room waits for it, and the node that all wait for comes last.
+#[test]
+#[ignore = "a bench; tests/bench.sh scale runs it"]
+fn a_fleet_at_a_server_with_few_connections() {
+    println!(
+        "\n| {BATCH} nodes at once, max_connections | first boot, s | connections at once | logins turned away |"
+    );
+    println!("|---|---|---|---|");
+    for limit in [151, 12] {
+        let server = Server::start(&[&format!("--max-connections={limit}")]);
+        let fleet = Fleet::of(&server);
+        let mut nodes: Vec<PathBuf> = (1..BATCH).map(|n| fleet.node(n, "hypervisor")).collect();
+        nodes.push(fleet.node(0, "database-tier"));
+        let mut admin = server.admin();
+        admin.run("FLUSH STATUS");
+        let took = at_once(&nodes);
+        let most = most_connections(&mut admin);
+        // One more than the limit is kept for an administrator.
+        assert!(most <= limit + 1, "{most} connections");
+        one_bootstrap_and_all_started(&mut admin, BATCH);
+        let turned_away =
+            &admin.rows("SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'")[0][1];
+        println!(
+            "| {limit} | {:.1} | {most} | {turned_away} |",
+            took.as_secs_f64()
+        );
+    }
+}
+
+/// Three servers; each node has another one first in its DSN.
+#[test]
+#[ignore = "a bench; tests/bench.sh scale runs it"]
+fn a_fleet_at_once_on_galera() {
+    let cluster = Galera::start();
+    cluster.admin(0).database(DATABASE);
+    // Not before what was done at one is done at all.
+    let mut admins = [0, 1, 2].map(|server| {
+        let mut admin = cluster.admin(server);
+        admin.run("SET SESSION wsrep_sync_wait = 7");
+        admin.rows("SELECT COUNT(*) FROM mysql.user");
+        admin.run("FLUSH LOCAL STATUS");
+        admin
+    });
+    let fleet = Fleet::new((0..NODES).map(|server| cluster.address(server)).collect());
+    let nodes = fleet.nodes(0..BATCH);
+    let measured = Measured::of(&fleet, &nodes);
+    let most = admins.each_mut().map(most_connections);
+    one_bootstrap_and_all_started(&mut admins[0], BATCH);
+    let [first, rest @ ..] = admins.each_mut().map(|admin| dump(admin, DATABASE));
+    assert!(!first.is_empty());
+    for other in rest {
+        assert_eq!(other, first);
+    }
+    let conflicts: u64 = admins
+        .each_mut()
+        .map(|admin| {
+            let rows = admin.rows("SHOW GLOBAL STATUS LIKE 'wsrep_local_cert_failures'");
+            rows[0][1].parse::<u64>().unwrap()
+        })
+        .iter()
+        .sum();
+    println!(
+        "\n| nodes at once, three Galera servers | {COLUMNS} | connections at once | lost at COMMIT |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    println!(
+        "| {BATCH} | {} | {most:?} | {conflicts} |",
+        measured.cells(BATCH)
+    );
 }

@@ -98,7 +98,7 @@ async fn work(
     author: &Author,
 ) -> Result<Report, Vec<Failure>> {
     let survey = link
-        .retry(async |session| survey(session, plan).await)
+        .retry(async |session| survey(session, plan, author).await)
         .await
         .map_err(single)?;
     let judgements = verdicts(&survey, plan, author)?;
@@ -136,7 +136,7 @@ pub async fn rehearse(
     author: &Author,
 ) -> Result<Report, Vec<Failure>> {
     let sql = |error: SqlError| single(error.into_failure());
-    let survey = survey(session, plan).await.map_err(sql)?;
+    let survey = survey(session, plan, author).await.map_err(sql)?;
     let judgements = verdicts(&survey, plan, author)?;
     let own = survey.tables.missing_own();
     let cluster = survey.tables.missing_cluster();
@@ -192,7 +192,7 @@ pub async fn rehearse(
     Ok(report)
 }
 
-async fn survey(session: &mut Session, plan: &Plan) -> Result<Survey, SqlError> {
+async fn survey(session: &mut Session, plan: &Plan, author: &Author) -> Result<Survey, SqlError> {
     let mut tables = schema::state(session).await?;
     let records = loop {
         if !tables.has("bootstrap_operations") {
@@ -212,7 +212,7 @@ async fn survey(session: &mut Session, plan: &Plan) -> Result<Survey, SqlError> 
         tables = since;
     };
     let facts = if tables.has_record() {
-        gate::read_facts(session).await?
+        gate::read_facts(session, &author.fqdn, plan.image.series).await?
     } else {
         Facts::default()
     };
@@ -240,7 +240,6 @@ fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgeme
             image_version: author.image_version.clone(),
             ..plan.image.clone()
         },
-        &author.fqdn,
         &survey.facts,
     ) {
         failures.push(*failure);

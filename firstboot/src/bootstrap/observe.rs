@@ -49,7 +49,7 @@ pub(super) async fn observe(
 ) -> Result<Observed, SqlError> {
     Ok(match operation {
         Operation::ClusterSeries { .. } => Observed::Series(if tables.has_record() {
-            gate::read_facts(session).await?.slots
+            gate::read_slots(session).await?
         } else {
             Vec::new()
         }),

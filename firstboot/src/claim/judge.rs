@@ -38,7 +38,8 @@ pub enum Step {
 pub fn judge(node: &Node, facts: &Facts) -> Result<Step, Box<Failure>> {
     // A row without a series is of a machine that has never started anything.
     let other = facts
-        .node(&node.fqdn)
+        .own
+        .as_ref()
         .filter(|row| row.series.is_some() && !same_machine(&row.instance_id, &node.instance_id));
     if other.is_some() {
         return Err(Box::new(clone(node)));
@@ -133,9 +134,8 @@ mod tests {
         }
     }
 
-    fn row(fqdn: &str, machine: &str, passed: bool) -> NodeRow {
+    fn row(machine: &str, passed: bool) -> NodeRow {
         NodeRow {
-            fqdn: fqdn.into(),
             series: passed.then(|| "0.7".parse().unwrap()),
             instance_id: machine.into(),
         }
@@ -154,23 +154,23 @@ mod tests {
     #[test]
     fn every_case_has_its_answer() {
         use Role::{DatabaseTier, Hypervisor, Network, SingleNode};
-        type Case<'c> = (Role, &'c str, &'c [NodeRow], &'c [Claim], &'c str);
-        let mine = [row("n", "disk/hw", true)];
+        type Case<'c> = (Role, &'c str, Option<&'c NodeRow>, &'c [Claim], &'c str);
+        let mine = row("disk/hw", true);
         let table: &[Case<'_>] = &[
-            (Hypervisor, "disk/hw", &[], &[], "nothing"),
+            (Hypervisor, "disk/hw", None, &[], "nothing"),
             (
                 DatabaseTier,
                 "disk/hw",
-                &mine,
+                Some(&mine),
                 &[claim("m", "x")],
                 "nothing",
             ),
-            (Network, "disk/hw", &[], &[], "take"),
-            (SingleNode, "disk/hw", &[], &[], "take"),
+            (Network, "disk/hw", None, &[], "take"),
+            (SingleNode, "disk/hw", None, &[], "take"),
             (
                 Network,
                 "disk/hw",
-                &mine,
+                Some(&mine),
                 &[claim("n", "disk/hw")],
                 "keep, resumed false",
             ),
@@ -178,15 +178,21 @@ mod tests {
             (
                 Network,
                 "new/hw",
-                &mine,
+                Some(&mine),
                 &[claim("n", "disk/hw")],
                 "keep, resumed true",
             ),
-            (Network, "disk/hw", &[], &[claim("m", "x")], "SF-CLAIM-HELD"),
+            (
+                Network,
+                "disk/hw",
+                None,
+                &[claim("m", "x")],
+                "SF-CLAIM-HELD",
+            ),
             (
                 SingleNode,
                 "disk/hw",
-                &[],
+                None,
                 &[claim("m", "x")],
                 "SF-CLAIM-HELD",
             ),
@@ -194,15 +200,15 @@ mod tests {
             (
                 Network,
                 "copy/other",
-                &mine,
+                Some(&mine),
                 &[claim("n", "disk/hw")],
                 "SF-NODE-CLONE",
             ),
-            (Hypervisor, "copy/other", &mine, &[], "SF-NODE-CLONE"),
+            (Hypervisor, "copy/other", Some(&mine), &[], "SF-NODE-CLONE"),
             (
                 Network,
                 "copy/other",
-                &[],
+                None,
                 &[claim("n", "disk/hw")],
                 "SF-NODE-CLONE",
             ),
@@ -210,7 +216,7 @@ mod tests {
             (
                 Hypervisor,
                 "copy/other",
-                &[row("n", "disk/hw", false)],
+                Some(&row("disk/hw", false)),
                 &[],
                 "nothing",
             ),
@@ -218,19 +224,19 @@ mod tests {
             (
                 Hypervisor,
                 "disk/hw",
-                &mine,
+                Some(&mine),
                 &[claim("n", "disk/hw")],
                 "leave network",
             ),
         ];
-        for (role, machine, nodes, claims, expected) in table {
+        for (role, machine, own, claims, expected) in table {
             let facts = Facts {
-                nodes: nodes.to_vec(),
+                own: own.cloned(),
                 claims: claims.to_vec(),
                 ..Facts::default()
             };
             let found = word(judge(&node("n", *role, machine), &facts));
-            assert_eq!(found, *expected, "{role} {machine} {nodes:?} {claims:?}");
+            assert_eq!(found, *expected, "{role} {machine} {own:?} {claims:?}");
         }
     }
 
@@ -244,7 +250,7 @@ mod tests {
         insta::assert_snapshot!(failure.what, @"net2.example.com may not take the network role: net1.example.com holds it since 1970-01-01 00:16:40 UTC, which last booted 1970-01-01 00:33:20 UTC");
         insta::assert_snapshot!(failure.remedy_text(), @"Give this node an image of another role. Or, to move the role here: stop net1.example.com first, run `sf-firstboot cluster release-claim network`, then `systemctl restart sf-firstboot` on this node.");
         let facts = Facts {
-            nodes: vec![row("hv5", "a/b", true)],
+            own: Some(row("a/b", true)),
             ..Facts::default()
         };
         let failure = judge(&node("hv5", Role::Hypervisor, "c/d"), &facts).unwrap_err();

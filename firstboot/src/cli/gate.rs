@@ -53,14 +53,14 @@ impl Command {
             let limit = loaded.metadata.database.connect_timeout.min(LIMIT);
             Connector::of(&loaded.metadata).connect_timeout(limit)
         });
-        let live = connector
-            .as_ref()
-            .and_then(|connector| asked(gate_facts(connector)).ok());
         let boot = identity::boot_id(paths);
         let (gate_image, gate_node) = (
             node::gate_image(&image),
             engine::cleared_node(paths, &image, &fqdn),
         );
+        let live = connector
+            .as_ref()
+            .and_then(|connector| asked(gate_facts(connector, &gate_image, &gate_node)).ok());
         let may = gate::restart(
             &gate_image,
             &gate_node,
@@ -84,9 +84,13 @@ impl Command {
     }
 }
 
-async fn gate_facts(connector: &Connector) -> Result<gate::Facts, Failure> {
+async fn gate_facts(
+    connector: &Connector,
+    image: &gate::Image,
+    node: &gate::Node,
+) -> Result<gate::Facts, Failure> {
     let mut session = connector.connect().await?;
-    let facts = gate::facts(&mut session).await;
+    let facts = gate::facts(&mut session, &node.fqdn, image.series).await;
     session.close().await;
     facts
 }

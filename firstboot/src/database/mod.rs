@@ -30,6 +30,7 @@ pub(crate) use cluster::{SEED_KEY, operations, seed_text};
 pub(crate) use link::Link;
 pub(crate) use session::{Arg, Statement};
 pub(crate) use trouble::{Class, SqlError};
+pub(crate) use upkeep::crowded;
 
 use crate::codes;
 use crate::failure::Failure;

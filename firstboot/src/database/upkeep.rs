@@ -35,6 +35,13 @@ pub(super) async fn not_synced(session: &mut Session) -> Result<Option<Failure>,
     Ok(galera.and_then(|galera| judge_member(server, &galera)))
 }
 
+/// Are more than half of the server's connections in use? Who only waits then
+/// has none.
+pub(crate) async fn crowded(session: &mut Session) -> Result<bool, SqlError> {
+    let (used, most) = connections(session).await?;
+    Ok(most > 0 && used > most / 2)
+}
+
 async fn connections(session: &mut Session) -> Result<(u64, u64), SqlError> {
     let rows = session
         .rows(

@@ -164,19 +164,16 @@ async fn cleared_as_before(
     );
     preflight::remind(paths, node).await;
     reporter.phase(Phase::Gate);
+    let image = node.gate_image();
     let mut session = node
         .connector()
         .connect_until(deadline, &mut |text| reporter.progress(text))
         .await
         .map_err(one)?;
-    let facts = gate::facts(&mut session).await;
+    let facts = gate::facts(&mut session, &node.metadata().node.name, image.series).await;
     session.release().await;
-    let usable = facts.is_ok_and(|facts| {
-        !matches!(
-            gate::decide(&node.gate_image(), &node.metadata().node.name, &facts),
-            Decision::Wait(_)
-        )
-    });
+    let usable =
+        facts.is_ok_and(|facts| !matches!(gate::decide(&image, &facts), Decision::Wait(_)));
     if !usable {
         tracing::warn!("the cluster's record is not there any more: running in full");
         return Ok(None);

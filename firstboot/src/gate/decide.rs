@@ -50,8 +50,8 @@ pub enum Decision {
     Refuse(Box<Failure>),
 }
 
-/// May `image` run on node `fqdn`, given `facts`? Writes and reads nothing.
-pub fn decide(image: &Image, fqdn: &str, facts: &Facts) -> Decision {
+/// May `image` run on the node that `facts` are about? Writes and reads nothing.
+pub fn decide(image: &Image, facts: &Facts) -> Decision {
     if !facts.unreadable.is_empty() {
         return Decision::Refuse(Box::new(Failure::new(
             &codes::GATE_RECORD,
@@ -75,11 +75,9 @@ pub fn decide(image: &Image, fqdn: &str, facts: &Facts) -> Decision {
         }),
         [first, second] => [(first, second), (second, first)]
             .into_iter()
-            .find(|(keep, leave)| {
-                adjacent(image, keep) && facts.others_on(leave.series, fqdn).is_empty()
-            })
+            .find(|(keep, leave)| adjacent(image, keep) && facts.no_other_on(leave.series))
             .map_or_else(
-                || refuse(image, fqdn, facts),
+                || refuse(image, facts),
                 |(_, leave)| {
                     Decision::Proceed(How::Introduce {
                         slot: leave.slot,
@@ -87,7 +85,7 @@ pub fn decide(image: &Image, fqdn: &str, facts: &Facts) -> Decision {
                     })
                 },
             ),
-        _ => refuse(image, fqdn, facts),
+        _ => refuse(image, facts),
     }
 }
 
@@ -97,13 +95,13 @@ fn adjacent(image: &Image, slot: &Slot) -> bool {
     image.predecessor == Some(slot.series) || slot.predecessor == Some(image.series)
 }
 
-fn refuse(image: &Image, fqdn: &str, facts: &Facts) -> Decision {
+fn refuse(image: &Image, facts: &Facts) -> Decision {
     let holders: Vec<String> = facts
         .slots
         .iter()
         .map(|slot| {
-            let nodes = facts.others_on(slot.series, fqdn);
-            format!("series {} ({})", slot.series, name_some(&nodes))
+            let nodes = facts.others_on(slot.series);
+            format!("series {} ({nodes})", slot.series)
         })
         .collect();
     let predecessor = match image.predecessor {
@@ -121,12 +119,12 @@ fn refuse(image: &Image, fqdn: &str, facts: &Facts) -> Decision {
     )
     .value(image.series.to_string())
     .source(format!("image {}", image.image_version))
-    .remedy(what_would_work(image, fqdn, facts))
+    .remedy(what_would_work(image, facts))
     .next_command("sf-firstboot cluster status");
     Decision::Refuse(Box::new(failure))
 }
 
-fn what_would_work(image: &Image, fqdn: &str, facts: &Facts) -> String {
+fn what_would_work(image: &Image, facts: &Facts) -> String {
     match facts.slots.as_slice() {
         [only] => {
             let before = only
@@ -144,33 +142,17 @@ fn what_would_work(image: &Image, fqdn: &str, facts: &Facts) -> String {
             let mut text = format!("Boot an image of series {}.", series.join(" or "));
             for keep in slots.iter().filter(|slot| adjacent(image, slot)) {
                 for leave in slots.iter().filter(|slot| slot.series != keep.series) {
-                    let nodes = facts.others_on(leave.series, fqdn);
+                    let nodes = facts.others_on(leave.series);
                     let _infallible = write!(
                         text,
-                        " Series {} can come in once no node runs {} any more: upgrade {}, or \
+                        " Series {} can come in once no node runs {} any more: upgrade {nodes}, or \
                          free the row of a dead node with `sf-firstboot cluster forget NODE`.",
-                        image.series,
-                        leave.series,
-                        name_some(&nodes)
+                        image.series, leave.series,
                     );
                 }
             }
             text
         }
-    }
-}
-
-/// At most five names, so that a card stays readable on a large cluster.
-fn name_some(nodes: &[&str]) -> String {
-    const SHOWN: usize = 5;
-    match nodes.len() {
-        0 => "no other node".to_owned(),
-        count if count <= SHOWN => nodes.join(", "),
-        count => format!(
-            "{} and {} more",
-            nodes.get(..SHOWN).unwrap_or_default().join(", "),
-            count - SHOWN
-        ),
     }
 }
 

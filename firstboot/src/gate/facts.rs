@@ -1,5 +1,7 @@
 //! What the database says about versions.
 
+use std::collections::BTreeMap;
+
 use sf_contract::series::Series;
 
 use crate::claim::{self, Claim};
@@ -19,11 +21,9 @@ pub struct Slot {
     pub release: String,
 }
 
-/// A row of `bootstrap_nodes`, as far as versions go.
+/// The node's own row of `bootstrap_nodes`, as far as versions go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeRow {
-    /// The node.
-    pub fqdn: String,
     /// The series it was last cleared for; `None` for a node that has never
     /// passed the gate.
     pub series: Option<Series>,
@@ -31,13 +31,65 @@ pub struct NodeRow {
     pub instance_id: String,
 }
 
-/// Everything that a decision is made from, besides the image.
+/// The other nodes of one series: enough to decide, and to tell people. A whole
+/// fleet boots at once, and each node that read all rows would make that the
+/// square of its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// The first names, at most [`Others::NAMED`]; none when nobody runs it.
+    pub named: Vec<String>,
+    /// How many there are besides; `None` when there are some that nobody has
+    /// counted, since no refusal can be about them.
+    pub more: Option<u64>,
+}
+
+impl Others {
+    /// How many are named, so that a card stays readable on a large cluster.
+    pub const NAMED: usize = 5;
+
+    /// Does no other node run the series?
+    pub fn none(&self) -> bool {
+        self.named.is_empty()
+    }
+}
+
+/// All names, of which the first are kept.
+impl FromIterator<String> for Others {
+    fn from_iter<I: IntoIterator<Item = String>>(all: I) -> Self {
+        let mut named: Vec<String> = all.into_iter().collect();
+        let more = named.len().saturating_sub(Self::NAMED);
+        named.truncate(Self::NAMED);
+        Self {
+            named,
+            more: u64::try_from(more).ok(),
+        }
+    }
+}
+
+/// `n1, n2, n3, n4, n5 and 2 more`.
+impl std::fmt::Display for Others {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.none() {
+            return formatter.write_str("no other node");
+        }
+        formatter.write_str(&self.named.join(", "))?;
+        match self.more {
+            Some(0) => Ok(()),
+            Some(more) => write!(formatter, " and {more} more"),
+            None => formatter.write_str(" and more"),
+        }
+    }
+}
+
+/// Everything that a decision about one node is made from, besides its image.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Slots, lowest first; empty before the bootstrap.
     pub slots: Vec<Slot>,
-    /// Nodes by name.
-    pub nodes: Vec<NodeRow>,
+    /// The node's own row.
+    pub own: Option<NodeRow>,
+    /// The other nodes, by the series that they run.
+    pub others: BTreeMap<Series, Others>,
     /// Roles that only one node has, and which one that is.
     pub claims: Vec<Claim>,
     /// What could not be understood, a phrase each.
@@ -45,35 +97,63 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The nodes other than `fqdn` that run `series`.
-    pub fn others_on<'f>(&'f self, series: Series, fqdn: &str) -> Vec<&'f str> {
-        self.nodes
-            .iter()
-            .filter(|node| node.series == Some(series) && node.fqdn != fqdn)
-            .map(|node| node.fqdn.as_str())
-            .collect()
+    /// The nodes that run `series`, besides the one that the facts are about.
+    pub fn others_on(&self, series: Series) -> Others {
+        self.others
+            .get(&series)
+            .cloned()
+            .unwrap_or_else(|| std::iter::empty().collect())
     }
 
-    /// The row of `fqdn`.
-    pub fn node(&self, fqdn: &str) -> Option<&NodeRow> {
-        self.nodes.iter().find(|node| node.fqdn == fqdn)
+    /// Does only this node, or nobody, run `series`?
+    pub fn no_other_on(&self, series: Series) -> bool {
+        self.others.get(&series).is_none_or(Others::none)
+    }
+
+    fn is_recorded(&self, series: Series) -> bool {
+        self.slots.iter().any(|slot| slot.series == series)
     }
 }
 
-/// Reads the facts; tables that are missing read as empty. Writes nothing.
-pub async fn facts(session: &mut Session) -> Result<Facts, Failure> {
+/// Reads the facts about node `fqdn` and an image of `series`; tables that are
+/// missing read as empty. Writes nothing.
+pub async fn facts(session: &mut Session, fqdn: &str, series: Series) -> Result<Facts, Failure> {
     let tables = schema::state(session)
         .await
         .map_err(SqlError::into_failure)?;
     if !tables.has_record() {
         return Ok(Facts::default());
     }
-    read(session).await.map_err(SqlError::into_failure)
+    read(session, fqdn, series)
+        .await
+        .map_err(SqlError::into_failure)
 }
 
-/// Reads the facts from tables that are there.
-pub(crate) async fn read(session: &mut Session) -> Result<Facts, SqlError> {
+/// Reads the facts from tables that are there. What it reads does not grow with
+/// the fleet.
+pub(crate) async fn read(
+    session: &mut Session,
+    fqdn: &str,
+    series: Series,
+) -> Result<Facts, SqlError> {
     let mut facts = Facts::default();
+    read_slots(session, &mut facts).await?;
+    read_nodes(session, fqdn, &mut facts).await?;
+    facts.claims = claim::read(session).await?;
+    if !facts.is_recorded(series) {
+        count_others(session, fqdn, &mut facts).await?;
+    }
+    Ok(facts)
+}
+
+/// Reads the series that hold a slot, from a table that is there.
+pub(crate) async fn slots(session: &mut Session) -> Result<Vec<Slot>, SqlError> {
+    let mut facts = Facts::default();
+    read_slots(session, &mut facts).await?;
+    Ok(facts.slots)
+}
+
+async fn read_slots(session: &mut Session, facts: &mut Facts) -> Result<(), SqlError> {
     let slots = session
         .rows(
             "reading the cluster's series",
@@ -100,27 +180,84 @@ pub(crate) async fn read(session: &mut Session) -> Result<Facts, SqlError> {
             )),
         }
     }
-    let nodes = session
+    Ok(())
+}
+
+/// The node's own row, and of each slot's series the first other nodes: a limit
+/// for each, since one for all would let a large series hide a small one. One
+/// more than are named, to know whether that is all. The tables allow no slots
+/// but these two, and no node a series without a slot.
+async fn read_nodes(session: &mut Session, fqdn: &str, facts: &mut Facts) -> Result<(), SqlError> {
+    let rows = session
         .rows(
             "reading which nodes run which series",
-            "SELECT fqdn, series, instance_id FROM bootstrap_nodes ORDER BY fqdn",
-            &[],
+            "SELECT 'own', fqdn, series, instance_id FROM bootstrap_nodes WHERE fqdn = ? \
+             UNION ALL \
+             (SELECT 'other', n.fqdn, n.series, NULL FROM cluster_series c \
+              JOIN bootstrap_nodes n ON n.series = c.series \
+              WHERE c.slot = 0 AND n.fqdn <> ? ORDER BY n.fqdn LIMIT 6) \
+             UNION ALL \
+             (SELECT 'other', n.fqdn, n.series, NULL FROM cluster_series c \
+              JOIN bootstrap_nodes n ON n.series = c.series \
+              WHERE c.slot = 1 AND n.fqdn <> ? ORDER BY n.fqdn LIMIT 6)",
+            &[fqdn.into(), fqdn.into(), fqdn.into()],
         )
         .await?;
-    facts.claims = claim::read(session).await?;
-    for row in nodes {
-        match row.text(1).map(str::parse).transpose() {
-            Ok(series) => facts.nodes.push(NodeRow {
-                fqdn: row.string(0),
-                series,
-                instance_id: row.string(2),
-            }),
+    for row in rows {
+        let own = row.text(0) == Some("own");
+        match row.text(2).map(str::parse).transpose() {
+            Ok(series) if own => {
+                facts.own = Some(NodeRow {
+                    series,
+                    instance_id: row.string(3),
+                });
+            }
+            Ok(Some(series)) => {
+                let others = facts.others.entry(series).or_insert_with(|| Others {
+                    named: Vec::new(),
+                    more: Some(0),
+                });
+                if others.named.len() < Others::NAMED {
+                    others.named.push(row.string(1));
+                } else {
+                    others.more = None;
+                }
+            }
+            // The join leaves out who has none.
+            Ok(None) => {}
             Err(_) => facts.unreadable.push(format!(
                 "node {} has series \"{}\"",
-                row.string(0),
-                row.string(1)
+                row.string(1),
+                row.string(2)
             )),
         }
     }
-    Ok(facts)
+    Ok(())
+}
+
+/// Counts those that are not named. Only a refusal tells the number, and the
+/// server looks at every row of the series for it.
+async fn count_others(
+    session: &mut Session,
+    fqdn: &str,
+    facts: &mut Facts,
+) -> Result<(), SqlError> {
+    for (series, others) in &mut facts.others {
+        if others.more.is_some() {
+            continue;
+        }
+        let rows = session
+            .rows(
+                "counting the nodes of a series",
+                "SELECT CAST(COUNT(*) AS CHAR) FROM bootstrap_nodes \
+                 WHERE series = ? AND fqdn <> ?",
+                &[series.to_string().into(), fqdn.into()],
+            )
+            .await?;
+        let count: Option<usize> = rows.first().and_then(|row| row.text(0)?.parse().ok());
+        others.more = count
+            .map(|count| count.saturating_sub(Others::NAMED))
+            .and_then(|more| u64::try_from(more).ok());
+    }
+    Ok(())
 }

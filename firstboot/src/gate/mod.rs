@@ -14,8 +14,8 @@ mod restart;
 
 pub use clearance::{Clearance, ClearanceRecord};
 pub use decide::{Decision, How, Image, decide};
-pub use facts::{Facts, NodeRow, Slot, facts};
+pub use facts::{Facts, NodeRow, Others, Slot, facts};
 pub use pass::{Node, Progress, pass, progress};
 pub use restart::{May, restart};
 
-pub(crate) use facts::read as read_facts;
+pub(crate) use facts::{read as read_facts, slots as read_slots};

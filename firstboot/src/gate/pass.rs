@@ -55,11 +55,11 @@ pub async fn pass(
         .retry(async |session| {
             let tables = schema::state(session).await?;
             let facts = if tables.has_record() {
-                facts::read(session).await?
+                facts::read(session, &node.fqdn, image.series).await?
             } else {
                 Facts::default()
             };
-            let how = match decide(image, &node.fqdn, &facts) {
+            let how = match decide(image, &facts) {
                 Decision::Wait(failure) | Decision::Refuse(failure) => return Ok(Err(failure)),
                 Decision::Proceed(how) => how,
             };
@@ -75,7 +75,7 @@ pub async fn pass(
     let (facts, step, passed_at) = outcome.map_err(|failure| *failure)?;
     tell_claim(node, &step);
     if let Some(mut session) = link.into_session() {
-        retire_empty(&mut session, image, node, &facts).await;
+        retire_empty(&mut session, image, &facts).await;
         session.release().await;
     }
     Ok(Clearance::new(ClearanceRecord {
@@ -122,7 +122,7 @@ async fn record(
     (how, step): (How, &Step),
     now: f64,
 ) -> Result<(), SqlError> {
-    let known = facts.node(&node.fqdn).is_some();
+    let known = facts.own.is_some();
     match how {
         How::Join { .. } if *step == Step::Nothing => session
             .execute(&own_row(image, node, known, now))
@@ -137,10 +137,8 @@ async fn record(
         }
         How::Introduce { slot, retire } => {
             session.begin().await?;
-            let leaves = retire.is_some()
-                && facts
-                    .node(&node.fqdn)
-                    .is_some_and(|row| row.series == retire);
+            let leaves =
+                retire.is_some() && facts.own.as_ref().is_some_and(|row| row.series == retire);
             if let Some(series) = retire {
                 make_room(session, node, series, leaves).await?;
             }
@@ -253,9 +251,9 @@ fn found(matched: u64, session: &Session) -> Result<(), SqlError> {
 /// Retires a series that nobody runs any more: the end of an upgrade, or of
 /// one that was rolled back. Whoever notices does it; if a node joins at the
 /// same moment the foreign key keeps the series, so failures do not matter.
-async fn retire_empty(session: &mut Session, image: &Image, node: &Node, before: &Facts) {
+async fn retire_empty(session: &mut Session, image: &Image, before: &Facts) {
     for slot in &before.slots {
-        if slot.series == image.series || !before.others_on(slot.series, &node.fqdn).is_empty() {
+        if slot.series == image.series || !before.no_other_on(slot.series) {
             continue;
         }
         let statement = Statement {

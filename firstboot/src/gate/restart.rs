@@ -60,7 +60,7 @@ pub fn restart(
             )))
         };
     };
-    match decide(image, &node.fqdn, facts) {
+    match decide(image, facts) {
         Decision::Wait(_) if cleared => return Ok(May::ClearedEarlier),
         Decision::Refuse(failure) | Decision::Wait(failure) => return Err(failure),
         Decision::Proceed(_) => {}
@@ -76,7 +76,8 @@ pub fn restart(
         )));
     }
     let recorded = facts
-        .node(&node.fqdn)
+        .own
+        .as_ref()
         .is_some_and(|row| row.series == Some(image.series));
     Ok(if recorded {
         May::Recorded
@@ -129,11 +130,10 @@ mod tests {
                 predecessor: None,
                 release: String::new(),
             }],
-            nodes: vec![NodeRow {
-                fqdn: "n".into(),
+            own: Some(NodeRow {
                 series: Some(series.parse().unwrap()),
                 instance_id: "disk/hw".into(),
-            }],
+            }),
             ..Facts::default()
         }
     }
@@ -153,18 +153,18 @@ mod tests {
             ..record()
         };
         let forgotten = Facts {
-            nodes: Vec::new(),
+            own: None,
             ..live("0.7")
         };
         let restored = Facts {
-            nodes: Vec::new(),
+            own: None,
             ..live("0.8")
         };
         let mut after = live("0.8");
         after.slots[0].predecessor = Some("0.7".parse().unwrap());
-        after.nodes.clear();
+        after.own = None;
         let mut cloned = live("0.7");
-        cloned.nodes[0].instance_id = "other/machine".into();
+        cloned.own.as_mut().unwrap().instance_id = "other/machine".into();
         let mut handed_over = live("0.7");
         handed_over.claims.push(Claim {
             role: "network".into(),

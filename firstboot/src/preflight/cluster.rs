@@ -150,7 +150,7 @@ pub(super) async fn versions(context: &mut Context<'_>) -> Result<Found, Failure
     let Some(facts) = super::fleet::facts(context).await? else {
         return Ok(Found::skipped(super::NO_DATABASE));
     };
-    let decision = gate::decide(&node.gate_image(), &node.metadata().node.name, facts);
+    let decision = gate::decide(&node.gate_image(), facts);
     context.seen.decision = Some(decision.clone());
     match decision {
         Decision::Proceed(how) => Ok(Found::noted(way_in(how, &node.gate_image()))),

@@ -18,7 +18,9 @@ pub(super) async fn facts<'f>(
     if context.facts.is_none()
         && let Some(session) = &mut context.session
     {
-        context.facts = Some(gate::facts(session).await?);
+        let node = context.node;
+        let (fqdn, series) = (&node.metadata().node.name, node.gate_image().series);
+        context.facts = Some(gate::facts(session, fqdn, series).await?);
     }
     Ok(context.facts.as_ref())
 }
@@ -33,7 +35,7 @@ pub(super) async fn role_claim(context: &mut Context<'_>) -> Result<Found, Failu
     if !on_node {
         // A desk stands for the machine that has the name now.
         let holder = facts.claims.iter().find(|claim| claim.fqdn == node.fqdn);
-        let row = facts.node(&node.fqdn).map(|row| &row.instance_id);
+        let row = facts.own.as_ref().map(|row| &row.instance_id);
         if let Some(known) = row.or(holder.map(|claim| &claim.instance_id)) {
             node.instance_id.clone_from(known);
         }

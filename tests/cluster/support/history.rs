@@ -23,7 +23,7 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    fn facts(&self) -> Facts {
+    fn facts(&self, about: usize) -> Facts {
         let slots = self.slots.iter().zip(0..).filter_map(|(minor, slot)| {
             minor.map(|minor| Slot {
                 slot,
@@ -34,13 +34,20 @@ impl Record {
         });
         Facts {
             slots: slots.collect(),
-            nodes: self
-                .rows
-                .iter()
-                .map(|(node, minor)| NodeRow {
-                    fqdn: name(*node),
-                    series: Some(image(*minor).series),
-                    instance_id: format!("instance-of-{}", name(*node)),
+            own: self.rows.get(&about).map(|minor| NodeRow {
+                series: Some(image(*minor).series),
+                instance_id: format!("instance-of-{}", name(about)),
+            }),
+            others: self
+                .others(about)
+                .into_iter()
+                .map(|minor| {
+                    let running = self
+                        .rows
+                        .iter()
+                        .filter(|(node, runs)| **node != about && **runs == minor);
+                    let names = running.map(|(node, _)| name(*node));
+                    (image(minor).series, names.collect())
                 })
                 .collect(),
             ..Facts::default()
@@ -166,15 +173,15 @@ impl Cluster {
         }
     }
 
-    fn facts(&self) -> Facts {
+    fn facts(&self, about: usize) -> Facts {
         self.record
             .as_ref()
-            .map_or_else(Facts::default, Record::facts)
+            .map_or_else(Facts::default, |record| record.facts(about))
     }
 
     /// The answer to a boot, before it.
     pub(crate) fn answer(&self, node: usize, minor: Minor) -> Decision {
-        gate::decide(&image(minor), &name(node), &self.facts())
+        gate::decide(&image(minor), &self.facts(node))
     }
 
     /// Is it a step of a rolling upgrade or of its roll-back, by the other
@@ -239,7 +246,7 @@ impl Cluster {
             &asking(node),
             Some(&clearance(node, minor)),
             "boot-1",
-            Some(&self.facts()),
+            Some(&self.facts(node)),
         ) {
             Ok(May::Unrecorded) => {
                 let ended = self.pass(node, minor);

@@ -124,7 +124,9 @@ fn really(
             let minor = before.running[&node];
             let facts = block_on(async {
                 let mut session = connector.connect().await.unwrap();
-                gate::facts(&mut session).await.unwrap()
+                gate::facts(&mut session, &name(node), image(minor).series)
+                    .await
+                    .unwrap()
             });
             let may = gate::restart(
                 &image(minor),

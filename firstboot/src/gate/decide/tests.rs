@@ -1,6 +1,7 @@
-use super::super::facts::NodeRow;
+use super::super::facts::{NodeRow, Others};
 use super::*;
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
 fn series(text: &str) -> Series {
     text.parse().unwrap()
@@ -16,7 +17,14 @@ fn image(minor: u64) -> Image {
     }
 }
 
+/// About the node "me".
 fn facts(slots: &[(u8, u64)], nodes: &[(&str, u64)]) -> Facts {
+    let mut others: BTreeMap<Series, Vec<String>> = BTreeMap::new();
+    for (fqdn, minor) in nodes.iter().filter(|(fqdn, _)| *fqdn != "me") {
+        let names = others.entry(image(*minor).series).or_default();
+        names.push((*fqdn).to_owned());
+    }
+    let own = nodes.iter().find(|(fqdn, _)| *fqdn == "me");
     Facts {
         slots: slots
             .iter()
@@ -27,13 +35,13 @@ fn facts(slots: &[(u8, u64)], nodes: &[(&str, u64)]) -> Facts {
                 release: image(*minor).release,
             })
             .collect(),
-        nodes: nodes
-            .iter()
-            .map(|(fqdn, minor)| NodeRow {
-                fqdn: (*fqdn).to_owned(),
-                series: Some(image(*minor).series),
-                instance_id: "i".into(),
-            })
+        own: own.map(|(_, minor)| NodeRow {
+            series: Some(image(*minor).series),
+            instance_id: "i".into(),
+        }),
+        others: others
+            .into_iter()
+            .map(|(series, names)| (series, names.into_iter().collect()))
             .collect(),
         ..Facts::default()
     }
@@ -100,7 +108,7 @@ fn every_case_has_its_answer() {
         (9, &[(0, 7), (1, 8)], &[("b", 7)], NO),
     ];
     for (minor, slots, nodes, expected) in table {
-        let decision = decide(&image(minor), "me", &facts(slots, nodes));
+        let decision = decide(&image(minor), &facts(slots, nodes));
         assert_eq!(
             word(&decision),
             expected,
@@ -113,17 +121,16 @@ fn every_case_has_its_answer() {
 fn records_that_make_no_sense_clear_nothing() {
     let mut odd = facts(&[(0, 7)], &[]);
     odd.unreadable.push("slot 1 holds \"x\"".into());
-    assert_eq!(word(&decide(&image(7), "me", &odd)), "SF-GATE-RECORD");
+    assert_eq!(word(&decide(&image(7), &odd)), "SF-GATE-RECORD");
     // The schema does not allow three; the function answers all the same.
     let three = facts(&[(0, 7), (1, 8), (2, 9)], &[]);
-    assert_eq!(word(&decide(&image(10), "me", &three)), "SF-GATE-VERSION");
+    assert_eq!(word(&decide(&image(10), &three)), "SF-GATE-VERSION");
 }
 
 #[test]
 fn a_refusal_names_holders_and_what_would_work() {
     let Decision::Refuse(failure) = decide(
         &image(9),
-        "me",
         &facts(
             &[(0, 7), (1, 8)],
             &[
@@ -143,10 +150,28 @@ fn a_refusal_names_holders_and_what_would_work() {
     insta::assert_snapshot!(failure.what, @"this image is release 0.9.1 of series 0.9, which runs beside 0.8 at most; the cluster runs series 0.7 (n1, n2, n3, n4, n5 and 2 more) and series 0.8 (x)");
     insta::assert_snapshot!(failure.remedy_text(), @"Boot an image of series 0.7 or 0.8. Series 0.9 can come in once no node runs 0.7 any more: upgrade n1, n2, n3, n4, n5 and 2 more, or free the row of a dead node with `sf-firstboot cluster forget NODE`.");
 
-    let Decision::Refuse(failure) = decide(&image(9), "me", &facts(&[(0, 7)], &[])) else {
+    let Decision::Refuse(failure) = decide(&image(9), &facts(&[(0, 7)], &[])) else {
         panic!("not refused")
     };
     insta::assert_snapshot!(failure.remedy_text(), @"Boot an image of series 0.7, of 0.6 before it, or of the series that follows 0.7. To get to 0.9, upgrade the cluster one series at a time.");
+}
+
+#[test]
+fn what_was_not_counted_is_not_numbered() {
+    let six = || (1..=6).map(|n| format!("n{n}"));
+    assert_eq!(
+        six().collect::<Others>().to_string(),
+        "n1, n2, n3, n4, n5 and 1 more"
+    );
+    let uncounted = Others {
+        more: None,
+        ..six().collect()
+    };
+    assert_eq!(uncounted.to_string(), "n1, n2, n3, n4, n5 and more");
+    assert_eq!(
+        six().take(5).collect::<Others>().to_string(),
+        "n1, n2, n3, n4, n5"
+    );
 }
 
 proptest! {
@@ -169,9 +194,11 @@ proptest! {
                 rows.push((names[name], slots[slot.min(slots.len() - 1)].1));
             }
         }
+        let others = rows.iter().filter(|(name, _)| *name != "me");
+        let held: Vec<Series> = others.map(|(_, minor)| image(*minor).series).collect();
         let facts = facts(&slots, &rows);
         let image = image(minor);
-        if let Decision::Proceed(how) = decide(&image, "me", &facts) {
+        if let Decision::Proceed(how) = decide(&image, &facts) {
             let mut after: Vec<(u8, Series)> =
                 facts.slots.iter().map(|slot| (slot.slot, slot.series)).collect();
             if let How::Introduce { slot, retire } = how {
@@ -181,8 +208,8 @@ proptest! {
             }
             prop_assert!(after.len() <= 2 && after.iter().all(|(slot, _)| *slot < 2));
             prop_assert!(after.iter().any(|(_, series)| *series == image.series));
-            for node in facts.nodes.iter().filter(|node| node.fqdn != "me") {
-                prop_assert!(after.iter().any(|(_, series)| Some(*series) == node.series));
+            for held in held {
+                prop_assert!(after.iter().any(|(_, series)| *series == held));
             }
             let minors: Vec<u64> = after.iter().map(|(_, series)| {
                 series.to_string().rsplit_once('.').unwrap().1.parse().unwrap()
