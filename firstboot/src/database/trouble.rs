@@ -76,13 +76,14 @@ impl Class {
     }
 }
 
-/// Does a server's text quote `ENOSPC` (28) or `EDQUOT` (122)? A full disk comes
-/// with the number of whatever was being written: 3, 1004, 1005, 1026, 1598, …
+/// Does a server's text quote `ENOSPC` (28), `EDQUOT` (122), or what the engine makes
+/// of them (135, 136: "No more room in record file", "in index file")? A full disk
+/// comes with the number of whatever was being written: 3, 1004, 1005, 1026, 1598, …
 fn no_space(text: &str) -> bool {
     ["Errcode: ", "errno: "].iter().any(|label| {
         text.split(label).skip(1).any(|rest| {
             let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            matches!(digits.as_str(), "28" | "122")
+            matches!(digits.as_str(), "28" | "122" | "135" | "136")
         })
     })
 }
@@ -303,6 +304,7 @@ mod tests {
             "Error writing file './run5/cluster_series.frm' (Errcode: 28 \"No space left on device\")",
             "Can't create table `sf`.`x` (errno: 28 \"No space left on device\")",
             "Error writing file 'binlog' (Errcode: 122 \"Disk quota exceeded\")",
+            "Can't create table `sf`.`x` (errno: 135 \"No more room in record file\")",
         ] {
             assert!(no_space(text), "{text}");
         }

@@ -152,6 +152,8 @@ impl Section {
                     Outcome::Finished => true,
                     // Checks have nothing to go on with.
                     Outcome::Retried if part == CHECKS => true,
+                    // Whether it had ended before the blow is chance.
+                    Outcome::Resumed if self.title.contains("agent is killed") => true,
                     other => known.contains(other),
                 };
                 if good {
