@@ -392,10 +392,10 @@ codes! {
     /// Claims and names
     CLAIM_HELD = "SF-CLAIM-HELD", Refused, "another node holds the role that this one claims",
         "A cluster has one network node: two would route the same floating addresses.",
-        "Give this node another role, or stop the holder and run `sf-firstboot cluster release-claim network`.";
+        "Give this node another role, or stop the holder and run `sf-firstboot cluster release-claim network` with the DSN of an operator (`sf-firstboot grants --operator`) or of a database-tier node.";
     NODE_CLONE = "SF-NODE-CLONE", Refused, "another machine has joined the cluster under this node's name",
         "Two machines of one name would overwrite each other's state, and the record of versions would count them as one.",
-        "If the other machine is off for good, run `sf-firstboot cluster forget NAME`; if it is alive, give this node a name of its own.";
+        "If the other machine is off for good, run `sf-firstboot cluster forget NAME` with the DSN of an operator (`sf-firstboot grants --operator`) or of a database-tier node; if it is alive, give this node a name of its own.";
     CLAIM_FREE = "SF-CLAIM-FREE", Usage, "no node holds the role",
         "There is nothing to release.", "See `sf-firstboot cluster status`.";
     NODE_UNKNOWN = "SF-NODE-UNKNOWN", Usage, "the cluster's record has no such node",

@@ -69,6 +69,10 @@ pub fn judge(node: &Node, facts: &Facts) -> Result<Step, Box<Failure>> {
     }
 }
 
+/// What FILE is: the user of this very node may not change the record.
+const DESK: &str = "(FILE holds the DSN of an operator's database user: `sf-firstboot grants --operator` \
+                    prints its grants; a database-tier node's DSN does too.)";
+
 fn held(node: &Node, claim: &Claim) -> Failure {
     let booted = claim.last_boot.map_or_else(
         || "which has not booted since it was forgotten".to_owned(),
@@ -88,7 +92,8 @@ fn held(node: &Node, claim: &Claim) -> Failure {
     .source("table bootstrap_claims")
     .remedy(format!(
         "Give this node an image of another role. Or, to move the role here: stop {} first, run \
-         `sf-firstboot cluster release-claim {}`, then `systemctl restart sf-firstboot` on this node.",
+         `sf-firstboot cluster release-claim {} --database-file FILE`, then `systemctl restart \
+         sf-firstboot` on this node. {DESK}",
         claim.fqdn, claim.role
     ))
     .next_command("sf-firstboot cluster status")
@@ -104,8 +109,9 @@ fn clone(node: &Node) -> Failure {
     .source("metadata field node.name, and this machine's hardware and machine-id")
     .remedy(format!(
         "If this machine replaces that one, and that one is off for good: run \
-         `sf-firstboot cluster forget {name}`, then `systemctl restart sf-firstboot` here. If that \
-         one is alive, this is a copy of its disk or metadata: give this node a name of its own."
+         `sf-firstboot cluster forget {name} --database-file FILE`, then `systemctl restart \
+         sf-firstboot` here. If that one is alive, this is a copy of its disk or metadata: give \
+         this node a name of its own. {DESK}"
     ))
     .next_command("sf-firstboot cluster status")
 }
@@ -248,7 +254,7 @@ mod tests {
         };
         let failure = judge(&node("net2.example.com", Role::Network, "y"), &facts).unwrap_err();
         insta::assert_snapshot!(failure.what, @"net2.example.com may not take the network role: net1.example.com holds it since 1970-01-01 00:16:40 UTC, which last booted 1970-01-01 00:33:20 UTC");
-        insta::assert_snapshot!(failure.remedy_text(), @"Give this node an image of another role. Or, to move the role here: stop net1.example.com first, run `sf-firstboot cluster release-claim network`, then `systemctl restart sf-firstboot` on this node.");
+        insta::assert_snapshot!(failure.remedy_text(), @"Give this node an image of another role. Or, to move the role here: stop net1.example.com first, run `sf-firstboot cluster release-claim network --database-file FILE`, then `systemctl restart sf-firstboot` on this node. (FILE holds the DSN of an operator's database user: `sf-firstboot grants --operator` prints its grants; a database-tier node's DSN does too.)");
         let facts = Facts {
             own: Some(row("a/b", true)),
             ..Facts::default()

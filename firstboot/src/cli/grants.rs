@@ -1,28 +1,42 @@
-//! `sf-firstboot grants`: what to grant to the database user of a role.
+//! `sf-firstboot grants`: what to grant to the database user of a role, or of
+//! an operator's desk.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::ArgPredicate;
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
 
 use super::{Outcome, print};
 use crate::database::grants;
+use crate::failure::Failure;
 use crate::image::{Given, Image};
 use crate::paths::Paths;
 
-/// Prints the SQL that gives a role's database user what it needs, and nothing more.
+/// Why table by table CREATE comes and goes.
+const FOR_A_MOMENT: &str = "\
+-- CREATE is granted only because a table that is not there yet cannot be granted on without
+-- it, and is taken back at once.
+";
+
+/// Prints the SQL that gives a role's or an operator's database user what it needs, and nothing more.
 ///
 /// Run it on the server as an administrator; it may run before the first boot. The user
 /// is made beforehand, with a password of your choice: CREATE USER ... IDENTIFIED BY ....
 #[derive(Debug, Args)]
 pub(super) struct Command {
-    /// Role of the nodes that log in: hypervisor, network, database-tier, single-node.
-    #[arg(long, value_name = "ROLE")]
-    role: Role,
-    /// Their database user.
-    #[arg(long, value_name = "NAME", default_value = "sf")]
+    #[command(flatten)]
+    whom: Whom,
+    /// The database user [default: sf; with --operator: sf-operator].
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "sf",
+        default_value_if("operator", ArgPredicate::IsPresent, "sf-operator"),
+        hide_default_value = true
+    )]
     user: String,
     /// Where it logs in from, as MariaDB writes it: an address, a pattern such as 10.0.0.%.
     #[arg(long, value_name = "HOST", default_value = "%")]
@@ -31,15 +45,44 @@ pub(super) struct Command {
     #[arg(long, value_name = "NAME", default_value = "shakenfist")]
     database: String,
     /// Release descriptor, `releases/NAME/release.toml` [default: that of the running image].
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "operator")]
     release_descriptor: Option<PathBuf>,
+}
+
+/// Whose user it is.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    /// Role of the nodes that log in: hypervisor, network, database-tier, single-node.
+    #[arg(long, value_name = "ROLE")]
+    role: Option<Role>,
+    /// A person at a desk, for `cluster status`, `cluster forget` and `cluster release-claim`.
+    #[arg(long)]
+    operator: bool,
 }
 
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
+        let (mut text, statements) = match self.whom.role {
+            Some(role) => self.of_role(paths, role)?,
+            None => (
+                "-- For `sf-firstboot cluster` at a desk: to watch the fleet, forget nodes, release claims.\n"
+                    .to_owned()
+                    + FOR_A_MOMENT,
+                grants::operator(&self.database, &self.user, &self.host),
+            ),
+        };
+        for statement in statements {
+            let _infallible = writeln!(text, "{statement}");
+        }
+        print(&text);
+        Ok(())
+    }
+
+    fn of_role(&self, paths: &Paths, role: Role) -> Result<(String, Vec<String>), Failure> {
         let given = Given {
             release: self.release_descriptor.as_deref(),
-            role: Some(self.role),
+            role: Some(role),
             ..Given::default()
         };
         let schema = if self.release_descriptor.is_some() || paths.release().exists() {
@@ -47,11 +90,8 @@ impl Command {
         } else {
             None
         };
-        let mut text = format!(
-            "-- For the agent on {} nodes, which log in as this user.\n",
-            self.role
-        );
-        if self.role.bootstraps() {
+        let mut text = format!("-- For the agent on {role} nodes, which log in as this user.\n");
+        if role.bootstraps() {
             text.push_str(match &schema {
                 Some(Schema::Command { .. }) => {
                     "-- This release makes and migrates its own tables, and its daemons on this role log in as\n\
@@ -66,17 +106,11 @@ impl Command {
                 }
             });
         } else {
-            text.push_str(
-                "-- Its daemons do not log in to the database on this role.\n\
-                 -- CREATE is granted only because a table that is not there yet cannot be granted on without\n\
-                 -- it, and is taken back at once.\n",
-            );
+            text.push_str("-- Its daemons do not log in to the database on this role.\n");
+            text.push_str(FOR_A_MOMENT);
         }
         let schema = schema.unwrap_or(Schema::Agent);
-        for statement in grants::least(self.role, &schema, &self.database, &self.user, &self.host) {
-            let _infallible = writeln!(text, "{statement}");
-        }
-        print(&text);
-        Ok(())
+        let statements = grants::least(role, &schema, &self.database, &self.user, &self.host);
+        Ok((text, statements))
     }
 }

@@ -72,6 +72,30 @@ const CLAIMING: Need = Need {
     tables: &["bootstrap_claims", "bootstrap_nodes", "cluster_series"],
 };
 
+/// Somebody at a desk looks at the whole record, frees what a node that is gone
+/// has held, and leaves a record of that. A series is retired by the next node
+/// that needs its slot, not from here.
+const OPERATOR: [Need; 3] = [
+    Need {
+        privilege: "SELECT",
+        tables: &[
+            "bootstrap_claims",
+            "bootstrap_events",
+            "bootstrap_nodes",
+            "bootstrap_operations",
+            "cluster_series",
+        ],
+    },
+    Need {
+        privilege: "INSERT",
+        tables: &["bootstrap_events"],
+    },
+    Need {
+        privilege: "DELETE",
+        tables: &["bootstrap_claims", "bootstrap_nodes"],
+    },
+];
+
 /// What a node of `role` needs.
 pub(super) fn needs(role: Role, schema: &Schema) -> Vec<Need> {
     if !role.bootstraps() {
@@ -313,9 +337,17 @@ fn on_database(account: &str, database: &str, privileges: &[&str]) -> String {
 /// which is taken back in the next statement: so that a fleet's accounts can be
 /// made before its first boot.
 pub fn least(role: Role, schema: &Schema, database: &str, user: &str, host: &str) -> Vec<String> {
+    to_grant(&needs(role, schema), database, user, host)
+}
+
+/// The same for somebody at a desk: `cluster status`, `forget`, `release-claim`.
+pub fn operator(database: &str, user: &str, host: &str) -> Vec<String> {
+    to_grant(&OPERATOR, database, user, host)
+}
+
+fn to_grant(needs: &[Need], database: &str, user: &str, host: &str) -> Vec<String> {
     let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
     let account = format!("{}@{}", quoted(user), quoted(host));
-    let needs = needs(role, schema);
     let whole: Vec<&str> = needs
         .iter()
         .filter(|need| need.tables.is_empty())

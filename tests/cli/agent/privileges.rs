@@ -139,3 +139,91 @@ fn what_is_printed_is_enough_and_none_of_it_can_be_left_out() {
         assert_eq!(node.agent(&["check"]).code, 0);
     }
 }
+
+/// Does the desk see all of the record, release a claim and forget a node?
+/// What it says, for a failed assertion.
+fn desk_works(server: &Server, node: &Node, dsn: &std::path::Path) -> Result<(), String> {
+    server.sql(
+        "USE shakenfist; REPLACE INTO bootstrap_claims VALUES ('network', 'gone.example.com', 'x', 1); \
+         REPLACE INTO bootstrap_nodes (fqdn, role, series, release_version, image_version, instance_id, phase, outcome, last_boot) \
+         VALUES ('gone.example.com', 'network', '0.8', '', '', 'x', 'start', 'refused', 1)",
+    );
+    let desk = |arguments: &[&str]| {
+        let mut all = vec!["cluster"];
+        all.extend(arguments);
+        all.extend(["--database-file", dsn.to_str().unwrap()]);
+        let ran = node.agent(&all);
+        assert!(!ran.stderr.contains(PASSWORD), "{}", ran.stderr);
+        if ran.code == 0 {
+            Ok(ran.stdout)
+        } else {
+            Err(ran.stderr)
+        }
+    };
+    desk(&["release-claim", "network", "--yes"])?;
+    desk(&["forget", "gone.example.com", "--yes"])?;
+    let text = desk(&["status", "--json"])?;
+    let seen: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let cluster = &seen["cluster"];
+    let whole = cluster["bootstrapped"] == true
+        && cluster["series"][0]["nodes"] == 1
+        && cluster["events"][0]["action"] == "forget"
+        && cluster["events"][1]["action"] == "release-claim";
+    if whole { Ok(()) } else { Err(text) }
+}
+
+#[test]
+fn an_operator_of_its_own_watches_forgets_and_releases_and_no_more() {
+    let server = Server::started();
+    let tier = Node::new("database-tier");
+    tier.metadata(server.port, "");
+    // Before there is any table.
+    server.sql(&format!(
+        "CREATE USER `sf-operator`@`%` IDENTIFIED BY '{PASSWORD}'"
+    ));
+    let ran = tier.agent(&["grants", "--operator"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    server.sql(&ran.stdout);
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    let dsn = tempfile::NamedTempFile::new().unwrap();
+    let write = |user: &str| {
+        let port = server.port;
+        let text = format!("mysql://{user}:{PASSWORD}@127.0.0.1:{port}/shakenfist\n");
+        std::fs::write(dsn.path(), text).unwrap();
+    };
+    write("sf-operator");
+    desk_works(&server, &tier, dsn.path()).unwrap();
+
+    let each = each(&server, "sf-operator");
+    assert_eq!(each.len(), 8, "{each:?}");
+    for (privilege, scope) in each {
+        server.sql(&format!(
+            "REVOKE {privilege} ON {scope} FROM `sf-operator`@`%`"
+        ));
+        desk_works(&server, &tier, dsn.path()).expect_err(&format!("without {privilege} {scope}"));
+        server.sql(&format!(
+            "GRANT {privilege} ON {scope} TO `sf-operator`@`%`"
+        ));
+    }
+    desk_works(&server, &tier, dsn.path()).unwrap();
+
+    // A network node's user is told whose DSN does it.
+    let ran = tier.agent(&["grants", "--role", "network", "--user", "net"]);
+    server.sql(&format!(
+        "CREATE USER net@`%` IDENTIFIED BY '{PASSWORD}'; {}",
+        ran.stdout
+    ));
+    write("net");
+    let said = desk_works(&server, &tier, dsn.path()).unwrap_err();
+    assert!(
+        said.contains("SF-DB-GRANTS") && said.contains("sf-firstboot grants --operator"),
+        "what helps is not said: {said}"
+    );
+    // One or the other.
+    for arguments in [
+        &["grants"][..],
+        &["grants", "--operator", "--role", "network"],
+    ] {
+        assert_eq!(tier.agent(arguments).code, 64);
+    }
+}

@@ -31,6 +31,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 ///
 /// Runs anywhere from where the database can be reached. The database is that
 /// of this node's metadata, unless --metadata or --database-file names another.
+/// Any node's database user may look. To forget and to release takes a user of
+/// its own, with what `sf-firstboot grants --operator` prints, given with
+/// --database-file; a database-tier node's user may do it too.
 #[derive(Debug, Args)]
 pub(super) struct Command {
     #[command(subcommand)]
@@ -60,7 +63,7 @@ pub(super) struct Database {
     /// Node metadata that says where the database is; any node's to look, a database-tier node's to change.
     #[arg(long, value_name = "FILE")]
     metadata: Vec<PathBuf>,
-    /// File that holds nothing but what `database.dsn` would be.
+    /// File that holds nothing but a DSN, as `database.dsn` has it; an operator's, to change the record.
     #[arg(long, value_name = "FILE", conflicts_with = "metadata")]
     database_file: Option<PathBuf>,
 }
@@ -112,10 +115,11 @@ fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Fail
 /// Remedies are written for the agent on its node: it keeps trying, a command does not.
 fn once(failure: Failure) -> Failure {
     if failure.code.id == codes::DB_GRANTS.id {
-        // `grants` prints what agents need, and none changes the record by hand.
+        // Most agents' users may look, and none but a bootstrapping one may change this.
         return failure.remedy(
-            "The database users of hypervisors and network nodes may look, not change this: \
-             give a database-tier node's metadata with --metadata, or its DSN with --database-file.",
+            "The database users of hypervisors and network nodes may look, not change this. Give \
+             with --database-file the DSN of a user that has what `sf-firstboot grants --operator` \
+             prints, or with --metadata that of a database-tier node.",
         );
     }
     let said = failure.remedy_text();
