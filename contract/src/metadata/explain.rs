@@ -5,10 +5,16 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::dsn::Dsn;
 use super::fields::{self, FIELDS, FieldSpec};
 use super::fragment::Entry;
 use super::hints;
 use super::merged::Merged;
+use super::value::Value;
+use crate::secret::MASK;
+
+/// The one secret of which the rest is shown.
+const DSN: &str = "database.dsn";
 
 /// One field, explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,9 +51,21 @@ pub struct Sourced {
 impl Sourced {
     fn of(entry: &Entry) -> Self {
         Self {
-            value: entry.value.to_string(),
+            value: value(entry),
             source: entry.place.to_string(),
         }
+    }
+}
+
+/// A DSN says more than that there is one: all of it but its password, where it
+/// can be taken apart. Of one that cannot, any part may be the password.
+fn value(entry: &Entry) -> String {
+    match &entry.value {
+        Value::Secret(secret) if entry.path == DSN => secret
+            .expose()
+            .parse::<Dsn>()
+            .map_or_else(|_| MASK.to_owned(), |dsn| dsn.to_string()),
+        other => other.to_string(),
     }
 }
 
@@ -147,5 +165,57 @@ impl fmt::Display for Explained {
             writeln!(formatter, "  example   {}", self.example.replace('\n', " "))?;
         }
         write!(formatter, "  {}", self.about)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Fragment, Layer, Origin, merge};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn shown(text: &str) -> String {
+        let lower = r#"schema = 1
+[database]
+dsn = "mysql://old:hunter2@db0/sf"
+"#;
+        let document = format!("schema = 1\n[database]\ndsn = {text:?}\n");
+        let merged = merge(vec![
+            Fragment::read(Origin::new(Layer::CommandLine, 0, "a.toml"), &document),
+            Fragment::read(Origin::new(Layer::File, 0, "b.toml"), lower),
+        ]);
+        let explained = explain(&merged, Some(DSN)).unwrap();
+        let shown = format!("{} {}", explained[0], serde_json::json!(explained));
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(
+            shown.contains("  shadowed  b.toml:3 = mysql://old:******@db0:3306/sf\n"),
+            "{shown}"
+        );
+        shown
+    }
+
+    #[test]
+    fn a_dsn_is_shown_without_its_password_or_not_at_all() {
+        for (text, expected) in [
+            (
+                "mysql://sf:marker-7@db1,db2:3307/shakenfist?ssl-mode=required",
+                "database.dsn = mysql://sf:******@db1:3306,db2:3307/shakenfist?ssl-mode=required\n",
+            ),
+            ("mysql://sf:marker-7/x@db1/sf", "database.dsn = ******\n"),
+            ("mysql://sf:marker-7", "database.dsn = ******\n"),
+            ("postgres://sf:marker-7@db1/sf", "database.dsn = ******\n"),
+        ] {
+            let shown = shown(text);
+            assert!(shown.starts_with(expected), "{shown}");
+            assert!(!shown.contains("marker-7"), "{shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_survives(password in "[A-Za-z0-9@:/?#,%]{0,8}marker-7[A-Za-z0-9@:/?#,%]{0,8}") {
+            let shown = shown(&format!("mysql://sf:{password}@db1/sf"));
+            prop_assert!(!shown.contains("marker-7"), "{}", shown);
+        }
     }
 }

@@ -183,7 +183,9 @@ fn explain_says_which_source_won() {
     }
     let ran = node.agent(&["explain", "database.dsn"]);
     assert!(
-        ran.stdout.contains("******") && !ran.stdout.contains(super::server::PASSWORD),
+        ran.stdout
+            .starts_with("database.dsn = mysql://sf:******@127.0.0.1:3306/shakenfist\n")
+            && !ran.stdout.contains(super::server::PASSWORD),
         "{}",
         ran.stdout
     );

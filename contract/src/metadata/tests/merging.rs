@@ -52,7 +52,7 @@ fn explain_tells_winner_shadowed_and_default() {
     insta::assert_snapshot!(shown("database"), @r#"
     database.dsn = credential "dsn"
       from      credential sf.metadata:4
-      shadowed  /etc/sf/metadata.toml:5 = ******
+      shadowed  /etc/sf/metadata.toml:5 = mysql://a:******@h:3306/d
       takes     a string, { credential = "name" } or { file = "/path" }
       The operator's MariaDB; several hosts are tried in turn. Percent-encode what is special in user and password.
     database.connect_timeout is not set
