@@ -17,6 +17,13 @@ use crate::write;
 /// systemd answers at once, unless it is in trouble.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// The agent's own services, which are no daemons.
+const AGENT: [&str; 3] = [
+    "sf-firstboot.service",
+    "sf-ready.service",
+    "sf-report.service",
+];
+
 /// Where an operator or an earlier image may have enabled units.
 const ENABLED: &str = "/etc/systemd/system";
 
@@ -159,6 +166,30 @@ pub fn state(paths: &Paths, unit: &str) -> Option<String> {
         count => format!(", restarted {count} times"),
     };
     (!active.is_empty()).then(|| format!("{active} ({sub}{restarted})"))
+}
+
+/// Services of Shaken Fist that are not down, whatever the image says of them.
+pub fn running(paths: &Paths) -> Result<Vec<String>, sf_command::Failure> {
+    let output = paths
+        .tool(Tool::Systemctl)
+        .args([
+            "list-units",
+            "--plain",
+            "--no-legend",
+            "--full",
+            "--state=active,reloading,activating,deactivating",
+            "--",
+            "sf-*.service",
+        ])
+        .timeout(LIMIT)
+        .run()?;
+    Ok(output
+        .text()
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|unit| !AGENT.contains(unit))
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The last lines of a unit's journal of this boot.

@@ -28,7 +28,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         need_root(paths)?;
-        let running = running(paths);
+        let running = running(paths)?;
         if !running.is_empty() {
             return Err(Failure::new(
                 &codes::DAEMONS_RUN,
@@ -59,12 +59,30 @@ impl Command {
     }
 }
 
-/// Daemons of this image that are not down.
-fn running(paths: &Paths) -> Vec<String> {
-    let Ok(image) = Image::read(paths, &Given::default()) else {
-        return Vec::new();
+/// Daemons that are not down. Where it cannot be told, an error: a reset under
+/// running daemons leaves them without a clearance.
+fn running(paths: &Paths) -> Result<Vec<String>, Failure> {
+    let image = match Image::read(paths, &Given::default()) {
+        Ok(image) => image,
+        Err(unread) => {
+            tracing::warn!(
+                code = unread.code.id,
+                "which daemons this image has cannot be told, so systemd is asked for all: {unread}"
+            );
+            return units::running(paths).map_err(|error| {
+                Failure::new(
+                    &codes::DAEMONS_RUN,
+                    format!("whether daemons run on this node cannot be told: {unread}"),
+                )
+                .remedy(
+                    "Mend systemd or the image first; `systemctl list-units 'sf-*'` must answer.",
+                )
+                .next_command("systemctl list-units 'sf-*'")
+                .cause(&error)
+            });
+        }
     };
-    image
+    Ok(image
         .release
         .daemons
         .iter()
@@ -73,7 +91,7 @@ fn running(paths: &Paths) -> Vec<String> {
             units::state(paths, unit)
                 .is_some_and(|state| !state.starts_with("inactive") && !state.starts_with("failed"))
         })
-        .collect()
+        .collect())
 }
 
 /// Removes everything in a folder but the lock that is held; how many files.

@@ -312,6 +312,24 @@ fn a_reset_makes_the_next_boot_a_first_boot_and_touches_nothing_else() {
     assert!(
         ran.stderr.contains("sf-api.service") && ran.stderr.contains("systemctl stop sf.target")
     );
+    // Nor where the image does not say which daemons there are.
+    let release = node.root().join("usr/lib/sf-image/release.toml");
+    let kept = std::fs::read(&release).unwrap();
+    std::fs::remove_file(&release).unwrap();
+    for (script, named) in [
+        (
+            "[ \"$1\" = list-units ] && echo 'sf-firstboot.service loaded active exited x' && \
+             echo 'sf-net.service loaded active running y'",
+            "daemons run on this node: sf-net.service\n",
+        ),
+        ("exit 1", "whether daemons run on this node cannot be told"),
+    ] {
+        node.program("usr/bin/systemctl", script);
+        let ran = node.agent(&["reset", "--yes"]);
+        assert_eq!(ran.code, 77, "{}", ran.stderr);
+        assert!(ran.stderr.contains(named), "{}", ran.stderr);
+    }
+    std::fs::write(&release, kept).unwrap();
     node.program("usr/bin/systemctl", systemctl);
     assert!(node.root().join("var/lib/sf-firstboot/done.json").exists());
 
