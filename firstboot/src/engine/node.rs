@@ -135,7 +135,10 @@ fn home(collected: &Collected) -> Option<Address> {
         Value::Secret(url) => Some(url.clone()),
         _ => None,
     }
-    .map(|url| Address { url, ca: None })
+    .map(|url| Address {
+        url,
+        ca: collected.authority(),
+    })
 }
 
 fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {

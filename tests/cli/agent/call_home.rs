@@ -96,6 +96,19 @@ fn results_are_posted_until_they_are_taken() {
     assert_eq!(status["code"], "SF-META-INVALID");
     assert_eq!(status["state"], "failed");
 
+    // The cluster's own authority is trusted then, too.
+    assert!(!letter.exists());
+    node.edit(
+        "[report]",
+        "[pki]\nca = { credential = \"ca.pem\" }\n[report]",
+    );
+    node.credential("ca.pem", "marker-authority");
+    assert_eq!(node.agent(&["run"]).code, 78);
+    let waits: Value = serde_json::from_slice(&std::fs::read(&letter).unwrap()).unwrap();
+    assert_eq!(waits["to"]["ca"], "marker-authority");
+    std::fs::remove_file(&letter).unwrap();
+    node.edit("[pki]\nca = { credential = \"ca.pem\" }\n", "");
+
     // Without a URL nothing is left for anybody.
     node.edit("wait = \"soon\"", "wait = \"20s\"");
     node.edit("[report]", "#");
