@@ -128,11 +128,7 @@ fn unprotected(context: &Context<'_>, field: &'static str) -> Option<Failure> {
     let file = context.node.origin(field)?.file.as_deref()?;
     let meta = std::fs::metadata(context.paths.at(file)).ok()?;
     let mode = meta.mode() & 0o7777;
-    let how = match (mode & 0o004 != 0, mode & 0o022 != 0) {
-        (true, _) => "can be read by every user",
-        (false, true) => "can be changed by others than its owner",
-        (false, false) => return None,
-    };
+    let how = exposed(mode, meta.uid(), rustix::process::geteuid().as_raw())?;
     Some(
         Failure::new(
             &codes::PKI_MODE,
@@ -146,4 +142,47 @@ fn unprotected(context: &Context<'_>, field: &'static str) -> Option<Failure> {
         ))
         .next_command(format!("ls -l {file}")),
     )
+}
+
+/// How a key's file is open to others than root; `None` for what is root's
+/// alone. A group is never needed: the agent copies what others have to read.
+/// At a desk the files belong to whoever checks them (`checker`); on the node
+/// that is root.
+fn exposed(mode: u32, owner: u32, checker: u32) -> Option<String> {
+    if mode & 0o004 != 0 {
+        Some("can be read by every user".into())
+    } else if mode & 0o022 != 0 {
+        Some("can be changed by others than its owner".into())
+    } else if mode & 0o040 != 0 {
+        Some("can be read by its group".into())
+    } else if owner != 0 && owner != checker {
+        Some(format!("belongs to the user {owner}, not to root"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exposed;
+
+    #[test]
+    fn only_what_root_alone_can_read_is_protected() {
+        for (mode, owner, checker, part) in [
+            (0o600, 0, 0, None),
+            (0o400, 0, 0, None),
+            (0o600, 1000, 1000, None),
+            (0o644, 0, 0, Some("every user")),
+            (0o640, 0, 0, Some("its group")),
+            (0o440, 0, 0, Some("its group")),
+            (0o660, 0, 0, Some("changed by others")),
+            (0o602, 0, 0, Some("changed by others")),
+            (0o600, 106, 0, Some("belongs to the user 106")),
+            (0o600, 106, 1000, Some("belongs to the user 106")),
+        ] {
+            let how = exposed(mode, owner, checker);
+            assert_eq!(how.is_some(), part.is_some(), "{mode:04o} {how:?}");
+            assert!(how.unwrap_or_default().contains(part.unwrap_or_default()));
+        }
+    }
 }
