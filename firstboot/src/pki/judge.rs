@@ -314,8 +314,12 @@ impl Court {
             leaf,
             format!("{} is not for {wanted}: {carries}", leaf.subject),
         );
-        let extension: Vec<String> = set
-            .names
+        // No more than what the rule above asks for.
+        let asked = match set.usage {
+            Usage::Node => set.names.get(..1).unwrap_or_default(),
+            Usage::Console => set.names,
+        };
+        let extension: Vec<String> = asked
             .iter()
             .map(|name| match name.parse::<std::net::IpAddr>() {
                 Ok(_) => format!("IP:{name}"),
