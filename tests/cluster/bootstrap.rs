@@ -208,6 +208,19 @@ fn contradictions_are_refused_all_together_and_name_both_sides() {
     other.auth_secret_seed = Some(Secret::new("0therseed"));
     other.system_key.as_mut().unwrap().secret = Secret::new("another");
     other.config.insert("DNS_SERVER".into(), "1.1.1.1".into());
+    let sources: Vec<_> = bootstrap(&connector, other.clone())
+        .unwrap_err()
+        .into_iter()
+        .map(|failure| failure.source.unwrap())
+        .collect();
+    assert_eq!(
+        sources,
+        [
+            "metadata field secrets.system_key",
+            "metadata field cluster.config.DNS_SERVER",
+            "metadata field secrets.auth_secret_seed"
+        ]
+    );
     let found = refusals(&mut admin, "contra", &connector, other);
     let at = format!("127.0.0.1:{}", server.port);
     assert_eq!(

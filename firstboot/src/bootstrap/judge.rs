@@ -12,6 +12,9 @@ use crate::codes;
 use crate::database::OperationRecord;
 use crate::failure::Failure;
 
+const SYSTEM_KEY: &str = "metadata field secrets.system_key";
+const SYSTEM_KEY_NAME: &str = "metadata field secrets.system_key_name";
+
 /// The verdict on one operation.
 pub(super) enum Judgement {
     /// Its record is there. The note says what people changed since.
@@ -44,6 +47,7 @@ pub(super) fn judge(
                     let held: Vec<String> =
                         slots.iter().map(|slot| slot.series.to_string()).collect();
                     contradiction(
+                        "image manifest, series",
                         format!(
                             "this image is of series {series}, and cluster_series at {server} \
                              holds {} without a record of who bootstrapped it",
@@ -90,6 +94,7 @@ fn namespace(
         Some(record) if !row || deleted => damaged(record, "the namespace system", server),
         Some(_) => Judgement::Done(None),
         None if deleted => contradiction(
+            "table object_states",
             format!(
                 "the namespace system in the database at {server} is in state {}",
                 state.unwrap_or_default()
@@ -125,6 +130,7 @@ fn judge_key(
         (Some(record), Some(_)) => match hash {
             Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Done(None),
             Some(hash) if secrets::stored_key(hash) == record.fingerprint => contradiction(
+                SYSTEM_KEY,
                 format!(
                     "secrets.system_key is not the secret of key {name} of namespace system in \
                      the database at {server}, {}",
@@ -141,6 +147,7 @@ fn judge_key(
         (None, Some(stored)) if !deleted(stored) => match hash {
             Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Adopt,
             _ => contradiction(
+                SYSTEM_KEY,
                 format!(
                     "secrets.system_key is not the secret of key {name} of namespace system in \
                      the database at {server}, which another deployer made"
@@ -152,6 +159,7 @@ fn judge_key(
             ),
         },
         (None, Some(_)) => contradiction(
+            SYSTEM_KEY_NAME,
             format!(
                 "key {name} of namespace system in the database at {server} is deleted, and \
                  its name cannot be used again"
@@ -183,6 +191,7 @@ fn config(
             )))
         }
         (record, Some(found)) => contradiction(
+            format!("metadata field cluster.config.{key}"),
             format!(
                 "cluster.config.{key} is {} in the metadata and {} in the database at {server}, {}",
                 show(key, wanted),
@@ -206,6 +215,7 @@ fn seed(
     match (record, found) {
         (Some(record), None) => damaged(record, "AUTH_SECRET_SEED in cluster_config", server),
         (record, Some(found)) if given.is_some_and(|given| given != found) => contradiction(
+            "metadata field secrets.auth_secret_seed",
             format!(
                 "secrets.auth_secret_seed differs from the AUTH_SECRET_SEED in the database at \
                  {server}, {}",
@@ -242,9 +252,12 @@ fn by(record: &OperationRecord) -> String {
     format!("{} by {} at {when}", record.outcome, record.completed_by)
 }
 
-fn contradiction(what: String, remedy: String) -> Judgement {
+/// `source`: where the value stands that would have to change.
+fn contradiction(source: impl Into<String>, what: String, remedy: String) -> Judgement {
     Judgement::Refuse(Box::new(
-        Failure::new(&codes::BOOTSTRAP_CONTRADICTION, what).remedy(remedy),
+        Failure::new(&codes::BOOTSTRAP_CONTRADICTION, what)
+            .source(source.into())
+            .remedy(remedy),
     ))
 }
 

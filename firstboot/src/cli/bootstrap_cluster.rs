@@ -49,7 +49,7 @@ impl Command {
         let report = result.map_err(|failures| {
             let failures = failures
                 .into_iter()
-                .map(|failure| node.about_dsn(failure))
+                .map(|failure| node.placed(node.about_dsn(failure)))
                 .collect();
             Stop::Card(Card::new(failures))
         })?;

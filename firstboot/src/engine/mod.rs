@@ -77,7 +77,7 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     result.map_err(|failures| {
         failures
             .into_iter()
-            .map(|failure| node.about_dsn(failure))
+            .map(|failure| node.placed(node.about_dsn(failure)))
             .collect()
     })
 }
