@@ -104,7 +104,7 @@ codes! {
         "Give PEM text: certificates in pki.ca and pki.certificate, one unencrypted private key in pki.key.";
     PKI_DER = "SF-PKI-DER", Configuration, "a certificate or key is in DER form, not PEM",
         "Shaken Fist, libvirt and the agent read PEM.",
-        "Convert it: openssl x509 -inform der -in FILE -out FILE.pem (for a key: openssl pkey).";
+        "Convert it: openssl x509 -inform der -in FILE -out FILE.converted.pem (for a key: openssl pkey).";
     PKI_ENCRYPTED = "SF-PKI-ENCRYPTED", Configuration, "a private key is encrypted",
         "Nobody is there to type its pass phrase when the node boots.",
         "Decrypt it with openssl pkey -in FILE -out FILE.plain, and give it to the node as a credential.";
@@ -314,7 +314,7 @@ codes! {
         "Run FLUSH HOSTS on the server and look for what breaks the connections.";
     DB_MISSING = "SF-DB-MISSING", Configuration, "the database does not exist on the server",
         "The agent makes tables, never databases: where data lives is the operator's choice.",
-        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci.";
+        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; then run there what `sf-firstboot grants --role ROLE` prints.";
     DB_GRANTS = "SF-DB-GRANTS", Configuration, "the database user lacks privileges",
         "A bootstrap that stops half-way for want of a privilege helps nobody; all are checked first.",
         "`sf-firstboot grants --role ROLE` prints what to grant; run it on the server as an administrator.";

@@ -316,12 +316,6 @@ pub(super) fn statements(account: &str, database: &str, missing: &[Missing]) -> 
     lines.join(" ")
 }
 
-/// A GRANT to paste, for a user of any host.
-pub(super) fn statement(user: &str, database: &str, privileges: &[&str]) -> String {
-    let account = format!("'{}'@'%'", user.replace('\'', "''"));
-    on_database(&account, database, privileges)
-}
-
 fn on_database(account: &str, database: &str, privileges: &[&str]) -> String {
     let pattern = database.replace('_', "\\_").replace('%', "\\%");
     format!(

@@ -105,8 +105,8 @@ impl Connector {
                 )
                 .remedy(format!(
                     "On the server: CREATE DATABASE `{database}` CHARACTER SET utf8mb4 \
-                     COLLATE utf8mb4_unicode_ci; and {}",
-                    super::grants::statement(user, database, &["ALL PRIVILEGES"])
+                     COLLATE utf8mb4_unicode_ci; {}",
+                    to_grant(user, database)
                 )),
             NoConnection::NoAccessToDatabase => self
                 .failure(
@@ -118,8 +118,8 @@ impl Connector {
                 )
                 .remedy(format!(
                     "On the server: CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET \
-                     utf8mb4 COLLATE utf8mb4_unicode_ci; and {}",
-                    super::grants::statement(user, database, &["ALL PRIVILEGES"])
+                     utf8mb4 COLLATE utf8mb4_unicode_ci; {}",
+                    to_grant(user, database)
                 )),
             NoConnection::Full => self.failure(
                 &codes::DB_BUSY,
@@ -226,4 +226,15 @@ impl Connector {
 fn with_text(mut failure: Failure, error: &sqlx::Error) -> Failure {
     failure.causes.push(describe(error));
     failure
+}
+
+/// The command that prints what to grant: no user of ours needs all privileges.
+fn to_grant(user: &str, database: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    format!(
+        "then run there what `sf-firstboot grants --role ROLE --database {} --user {}` prints, \
+         ROLE being this node's.",
+        quoted(database),
+        quoted(user)
+    )
 }
