@@ -56,8 +56,9 @@ pub(super) fn authorities_of(file: &Path) -> Result<Vec<u8>, Failure> {
     let pem = fs_err::read(file).map_err(|error| failure("cannot be read").cause(&error))?;
     if pki::der_thing(&pem).is_some() {
         return Err(failure("is DER, not PEM").remedy(format!(
-            "Convert it: openssl x509 -inform der -in {0} -out {0}.pem",
-            file.display()
+            "Convert it: openssl x509 -inform der -in {} -out {}",
+            file.display(),
+            pki::converted(&file.to_string_lossy())
         )));
     }
     authorities(&pem).ok_or_else(|| failure("holds no certificate in PEM form"))

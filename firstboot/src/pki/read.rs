@@ -128,7 +128,8 @@ impl Court {
                     Thing::Key => "pkey",
                 };
                 failure(&codes::PKI_DER, item, format!("is {what}, not PEM text")).remedy(format!(
-                    "Convert it: openssl {program} -inform der -in {file} -out {file}.pem"
+                    "Convert it: openssl {program} -inform der -in {file} -out {}",
+                    converted(file)
                 ))
             }
             Err(NotPem::Encrypted(label)) => failure(
@@ -146,6 +147,15 @@ impl Court {
         self.find(failure);
         None
     }
+}
+
+/// Beside the file in DER form, and never a name that looks like a mistake.
+pub(crate) fn converted(file: &str) -> String {
+    let stem = [".pem", ".der", ".crt", ".cer", ".key"]
+        .iter()
+        .find_map(|ending| file.strip_suffix(ending))
+        .unwrap_or(file);
+    format!("{stem}.converted.pem")
 }
 
 fn misplaced(item: &Item<'_>, found: &str, wanted: &str) -> Failure {

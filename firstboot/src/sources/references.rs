@@ -146,12 +146,15 @@ fn binary(field: &str, path: &Path, shown: &str) -> Option<Nowhere> {
         pki::Thing::Certificate => "x509",
         pki::Thing::Key => "pkey",
     };
-    let name = path.display();
+    let name = path.display().to_string();
     Some(Nowhere {
         code: Some(&codes::PKI_DER),
         ..unresolved(
             format!("refers to the {shown}, which is DER, not PEM text"),
-            format!("convert it: openssl {program} -inform der -in {name} -out {name}.pem"),
+            format!(
+                "convert it: openssl {program} -inform der -in {name} -out {}",
+                pki::converted(&name)
+            ),
         )
         .into()
     })

@@ -9,6 +9,7 @@
 
 use std::time::Instant;
 
+use sf_contract::document::did_you_mean;
 use sf_contract::metadata::Layer;
 use sf_contract::secret::Secret;
 use sha2::{Digest as _, Sha256};
@@ -86,8 +87,19 @@ fn parameter(places: &Places, wanted: &str) -> Result<Option<String>, Box<Failur
     };
     let mut found: Option<String> = None;
     for (name, value) in kernel::parameters(line.expose()) {
-        if name.starts_with("sf.metadata_") && !PARAMETERS.contains(&name.as_str()) {
-            let remedy = format!("There are {}.", PARAMETERS.join(", "));
+        let ours = PARAMETERS.contains(&name.as_str());
+        // `sf.metadata_sha` is rather cut short than misspelt.
+        let cut = PARAMETERS
+            .into_iter()
+            .find(|full| name.starts_with("sf.metadata_") && full.starts_with(name.as_str()));
+        let near = cut
+            .or_else(|| did_you_mean(&name, PARAMETERS.into_iter()))
+            .filter(|_| !ours && name.starts_with("sf."));
+        if near.is_some() || (name.starts_with("sf.metadata_") && !ours) {
+            let remedy = match near {
+                Some(near) => format!("Did you mean {near}?"),
+                None => format!("There are {}.", PARAMETERS.join(", ")),
+            };
             return Err(wrong(
                 format!("there is no kernel parameter {name}"),
                 remedy,
@@ -167,6 +179,14 @@ fn plan(places: &Places) -> Result<Option<Plan>, Box<Failure>> {
         ));
     };
     let source = url.from;
+    if url.value.expose().is_empty() {
+        return Err(refusal(
+            &codes::FETCH_URL,
+            format!("{URL} is empty"),
+            &source,
+            "Write it like https://deploy.example.com/nodes/hv1.toml, or leave it out.",
+        ));
+    }
     let url = Url::parse(url.value.expose()).map_err(|why| {
         refusal(
             &codes::FETCH_URL,

@@ -138,7 +138,10 @@ fn der_is_named_with_the_command_that_converts_it() {
     let report = json(&ran);
     assert_eq!(report["code"], "SF-PKI-DER", "{report}");
     let remedy = report["findings"][0]["remedy"].as_str().unwrap();
-    assert!(remedy.contains("openssl x509 -inform der"), "{remedy}");
+    assert!(
+        remedy.contains("openssl x509 -inform der") && remedy.ends_with(".converted.pem"),
+        "{remedy}"
+    );
 }
 
 #[test]

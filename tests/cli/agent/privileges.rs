@@ -219,6 +219,8 @@ fn an_operator_of_its_own_watches_forgets_and_releases_and_no_more() {
         said.contains("SF-DB-GRANTS") && said.contains("sf-firstboot grants --operator"),
         "what helps is not said: {said}"
     );
+    let place = format!("{}\n", dsn.path().display());
+    assert!(said.contains(&place), "whose DSN is not said: {said}");
     // One or the other.
     for arguments in [
         &["grants"][..],

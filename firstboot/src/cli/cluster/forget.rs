@@ -40,8 +40,8 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
-        let connector = self.database.connector(paths)?;
-        let fleet = converse(async {
+        let (connector, place) = self.database.connector(paths)?;
+        let fleet = converse(&place, async {
             let mut session = connector.connect().await?;
             let fleet = fleet::read(&mut session).await;
             session.close().await;
@@ -58,7 +58,7 @@ impl Command {
         }
         .ask()?;
         let deadline = Instant::now() + LIMIT;
-        if !converse(hand::forget(&connector, name, &author, deadline))? {
+        if !converse(&place, hand::forget(&connector, name, &author, deadline))? {
             return Err(unknown(&fleet, name).into());
         }
         print(&format!(

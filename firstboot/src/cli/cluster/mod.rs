@@ -69,7 +69,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    fn connector(&self, paths: &Paths) -> Result<Connector, Failure> {
+    /// The way there, and where its DSN stands.
+    fn connector(&self, paths: &Paths) -> Result<(Connector, String), Failure> {
         let found = if let Some(file) = &self.database_file {
             let text = fs::read_to_string(file).map_err(|error| {
                 Failure::new(
@@ -92,24 +93,30 @@ impl Database {
         };
         let dsn: Dsn = found.dsn.expose().parse().map_err(|error| {
             Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
-                .source(found.place)
+                .source(found.place.as_str())
                 .remedy("Write it as the cause says.")
                 .cause(&error)
         })?;
         let connector = Connector::new(dsn).connect_timeout(CONNECT);
-        Ok(match found.ca {
+        let connector = match found.ca {
             Some(ca) => connector.ca_text(ca.expose()),
             None => connector,
-        })
+        };
+        Ok((connector, found.place))
     }
 }
 
-/// Runs one conversation with the database.
-fn converse<T>(talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Runs one conversation with the database whose DSN stands at `place`.
+fn converse<T>(place: &str, talk: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = database::runtime()?;
     let result = runtime.block_on(talk);
     runtime.shutdown_background();
-    result.map_err(once)
+    result.map_err(|mut failure| {
+        if failure.code.id.starts_with("SF-DB-") {
+            failure.source.get_or_insert_with(|| place.to_owned());
+        }
+        once(failure)
+    })
 }
 
 /// Remedies are written for the agent on its node: it keeps trying, a command does not.

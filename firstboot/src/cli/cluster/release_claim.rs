@@ -31,8 +31,8 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
-        let connector = self.database.connector(paths)?;
-        let fleet = converse(async {
+        let (connector, place) = self.database.connector(paths)?;
+        let fleet = converse(&place, async {
             let mut session = connector.connect().await?;
             let fleet = fleet::read(&mut session).await;
             session.close().await;
@@ -61,7 +61,7 @@ impl Command {
         .ask()?;
         let deadline = Instant::now() + LIMIT;
         let done = hand::release(&connector, &claim.role, &claim.fqdn, &author, deadline);
-        if !converse(done)? {
+        if !converse(&place, done)? {
             return Err(nobody(&self.role).into());
         }
         print(&format!(

@@ -39,11 +39,11 @@ pub(super) struct Command {
 
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
-        let connector = self.database.connector(paths)?;
+        let (connector, place) = self.database.connector(paths)?;
         if self.watch {
-            return watch(&connector);
+            return watch(&connector, &place);
         }
-        let fleet = converse(look(&connector))?;
+        let fleet = converse(&place, look(&connector))?;
         if self.json {
             return print_json(&document(&fleet));
         }
@@ -90,11 +90,11 @@ fn coloured() -> bool {
 }
 
 /// For ever: an outage of the database is shown and waited out.
-fn watch(connector: &Connector) -> Outcome {
+fn watch(connector: &Connector, place: &str) -> Outcome {
     let terminal = std::io::stdout().is_terminal();
     let mut told = String::new();
     loop {
-        let seen = converse(look(connector));
+        let seen = converse(place, look(connector));
         if terminal {
             // Home, the text, and away with what is left of the screen before.
             print(&format!("\x1b[H\x1b[2J{}", screen(&seen)));

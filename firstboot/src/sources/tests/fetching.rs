@@ -113,6 +113,8 @@ fn what_vouches_for_nothing_is_refused_before_anything_is_asked() {
         "sf.metadata_url=https://h/ sf.metadata_ca=everybody".into(),
         "sf.metadata_url=https://h/ sf.metadata_url=https://i/".into(),
         "sf.metadata_sha=1".into(),
+        "sf.metadat_url=https://h/".into(),
+        "sf.metadata_url=".into(),
     ] {
         shown.push_str(&failure(&booted(&line), ONCE));
         shown.push('\n');
