@@ -500,6 +500,11 @@ fn a_seal_that_fails_leaves_what_was_there_and_nothing_partial() {
     let absent =
         desk.run("seal node.toml --output-dir out --separate --with-key host --host-key absent");
     assert_eq!(absent.code, 69, "{}", absent.stderr);
+    assert!(
+        absent.stderr.contains("/var/lib/systemd/credential.secret"),
+        "{}",
+        absent.stderr
+    );
     assert!(!desk.path("absent").exists(), "systemd made up a host key");
     for (args, part) in [
         ("--with-key host", "a config drive is never encrypted"),

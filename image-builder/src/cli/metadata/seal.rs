@@ -158,6 +158,11 @@ fn there(path: Option<&Path>) -> Result<Option<PathBuf>, Report> {
         return Ok(None);
     };
     let failed = |error: std::io::Error| Report::new(Kind::Environment, &error);
-    fs::File::open(path).map_err(failed)?;
+    fs::File::open(path).map_err(|error| {
+        failed(error).hint(Some(
+            "give the path of the file that has the key; a host key is the node's \
+             /var/lib/systemd/credential.secret, which `systemd-creds setup` makes there",
+        ))
+    })?;
     std::path::absolute(path).map(Some).map_err(failed)
 }
