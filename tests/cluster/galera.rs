@@ -318,9 +318,9 @@ fn one_of_the_nodes_that_want_the_network_role_on_all_servers_gets_it() {
         let servers = one_by_one(&cluster, &name);
         // Every other round the claim comes with a new series.
         let winner = one_holder(&servers, 9, 7 + round % 2);
-        let held = cluster
-            .admin(2)
-            .rows(&format!("SELECT role, fqdn FROM `{name}`.bootstrap_claims"));
+        let mut admin = cluster.admin(2);
+        admin.run("SET SESSION wsrep_sync_wait = 7");
+        let held = admin.rows(&format!("SELECT role, fqdn FROM `{name}`.bootstrap_claims"));
         assert_eq!(held, [["network".to_owned(), winner]]);
         same_everywhere(&cluster, &name);
     }
@@ -334,7 +334,10 @@ fn histories_whose_steps_go_to_one_server_after_the_other() {
     for round in 0..2 {
         let name = format!("history{round}");
         let servers = one_by_one(&cluster, &name);
-        history(&servers, &mut cluster.admin(0), &name, &mut random, 30);
+        // Compared after each step: what another server has committed must be there.
+        let mut admin = cluster.admin(0);
+        admin.run("SET SESSION wsrep_sync_wait = 7");
+        history(&servers, &mut admin, &name, &mut random, 30);
         same_everywhere(&cluster, &name);
     }
 }
