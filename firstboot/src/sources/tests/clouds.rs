@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 
-use super::server::{Act, Asked, Server, answer, nobody};
+use super::server::{Act, Asked, Server, answer, nobody, with};
 use super::*;
 use crate::sources::cloud::Cloud;
 
@@ -316,4 +317,67 @@ fn a_dead_service_names_the_way_out() {
         failure.remedy_text().contains("sf.metadata_cloud=no"),
         "{failure:?}"
     );
+}
+
+/// Whatever goes wrong on the wire is known by its own code in every cloud,
+/// and stops: the service is there, so its answer counts.
+#[test]
+fn a_service_that_misbehaves_stops_with_the_codes_of_any_server() {
+    let acts: [(&str, Act, &str); 7] = [
+        ("503", answer(503, "later"), "SF-FETCH-UNAVAILABLE"),
+        (
+            "redirect",
+            with(302, "location: http://elsewhere.example.com/\r\n", ""),
+            "SF-FETCH-REDIRECT",
+        ),
+        (
+            "a web page",
+            with(200, "content-type: text/html\r\n", "<html>"),
+            "SF-FETCH-BODY",
+        ),
+        (
+            "oversized",
+            with(200, "", vec![b'#'; 1024 * 1024 + 1]),
+            "SF-FETCH-BODY",
+        ),
+        (
+            "truncated",
+            Act::Bytes(b"HTTP/1.1 200 X\r\ncontent-length: 99\r\n\r\nschema".to_vec()),
+            "SF-FETCH-CUT-OFF",
+        ),
+        (
+            "slow",
+            Act::Drip(
+                b"HTTP/1.1 200 X\r\ncontent-length: 9\r\n\r\n".to_vec(),
+                Duration::from_millis(300),
+            ),
+            "SF-FETCH-TIMEOUT",
+        ),
+        ("silent", Act::Silence, "SF-FETCH-TIMEOUT"),
+    ];
+    let clouds = [Cloud::Ec2, Cloud::OpenStack, Cloud::Gce, Cloud::Azure];
+    // All at once: several of them take their time.
+    std::thread::scope(|scope| {
+        for cloud in clouds {
+            for (what, act, code) in acts.clone() {
+                scope.spawn(move || {
+                    let server = Server::start(move |asked| {
+                        // EC2's token is given: what comes after it is at fault.
+                        if asked.line.starts_with("PUT ") {
+                            answer(200, "T0KEN==")
+                        } else {
+                            act.clone()
+                        }
+                    });
+                    let collected = ask(&machine_in(cloud), &server.url(""));
+                    let found: Vec<&str> = collected
+                        .broken
+                        .iter()
+                        .map(|failure| failure.code.id)
+                        .collect();
+                    assert_eq!(found, [code], "{cloud:?}: {what}");
+                });
+            }
+        }
+    });
 }
