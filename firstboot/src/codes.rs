@@ -332,16 +332,25 @@ codes! {
         "Set default_storage_engine = InnoDB on the server.";
     DB_SCHEMA_MISSING = "SF-DB-SCHEMA-MISSING", Transient, "tables that the release makes are not there yet",
         "Each release makes its own tables; the agent does not guess their shape.",
-        "Run the release's schema command on one database-tier node; the agent keeps looking.";
+        "Boot a database-tier node of this release, with bootstrap.mode \"auto\": it runs the release's command. The agent keeps looking.";
     DB_SCHEMA = "SF-DB-SCHEMA", Configuration, "tables in the database have another shape than expected",
         "Writing into tables that mean something else would damage them.",
         "Check that database.dsn names this cluster's database, and that the schema belongs to this release.";
     DB_SCHEMA_OLD = "SF-DB-SCHEMA-OLD", Transient, "tables in the database are older than this image's release needs",
         "Daemons of this release refuse to start on older tables.",
-        "Run the release's schema command on one database-tier node; the agent keeps looking.";
+        "Boot a database-tier node of this release, with bootstrap.mode \"auto\": it runs the release's command. The agent keeps looking.";
     DB_SCHEMA_NEW = "SF-DB-SCHEMA-NEW", Refused, "tables in the database are newer than this image's release knows",
         "Daemons of this release refuse to start on newer tables, and would misread them.",
         "Boot an image of the release that the tables were made for.";
+    SCHEMA_COMMAND = "SF-SCHEMA-COMMAND", Environment, "the release's command for its tables did not do its work",
+        "Daemons of this release start only on the tables that they were built for; the command's own exit code does not tell.",
+        "See the cause and the command's lines in the log; mend it, then run: systemctl restart sf-firstboot. Nothing is lost: the command goes on where it stopped.";
+    SCHEMA_HELD = "SF-SCHEMA-HELD", Transient, "another node makes the release's tables",
+        "The release's command does not lock itself: two at once could damage the tables.",
+        "Wait for the node that is named. If it is off for good, run `sf-firstboot cluster release-claim schema`; the agent keeps looking.";
+    SCHEMA_NODES = "SF-SCHEMA-NODES", Transient, "the database tier still runs another release, whose daemons would not start on the new tables",
+        "Each release's sf-database starts only on exactly its own tables; once they are migrated, no node of another release can restart it.",
+        "Boot this release on all nodes of the database tier; the last one to come makes the tables. `sf-firstboot cluster forget NODE` for one that is off for good.";
     DB_CONNECTIONS = "SF-DB-CONNECTIONS", Environment, "the database server has hardly a connection to spare",
         "A warning: the agent goes on, but daemons that find no free connection fail.",
         "Raise max_connections on the server, or find who holds the connections (SHOW PROCESSLIST).";

@@ -90,6 +90,13 @@ impl Failure {
         self
     }
 
+    /// Adds an underlying reason in words; the caller has redacted it.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.causes.push(reason.into());
+        self
+    }
+
     /// Who must act.
     pub fn kind(&self) -> Kind {
         self.code.kind

@@ -1,11 +1,12 @@
 //! What this node's image is: its manifest and its release descriptor.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use fs_err as fs;
 use sf_contract::manifest::Manifest;
 use sf_contract::problem::Disclosure;
-use sf_contract::release::{self, Daemon, Release};
+use sf_contract::release::{self, Daemon, Release, Schema};
 use sf_contract::role::Role;
 
 use crate::codes;
@@ -72,6 +73,17 @@ impl Image {
             manifest.role = role;
         }
         Ok(Self { manifest, release })
+    }
+
+    /// The versions of the tables that the release expects, where it knows them.
+    pub fn expected_schema(&self) -> &BTreeMap<String, u32> {
+        match &self.release.schema {
+            // A desk without a manifest has the descriptor's.
+            Schema::Command { expected, .. } if self.manifest.schema_versions.is_empty() => {
+                expected
+            }
+            _ => &self.manifest.schema_versions,
+        }
     }
 
     /// Role of this node.

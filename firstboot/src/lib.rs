@@ -21,6 +21,7 @@ pub mod identity;
 pub mod image;
 pub mod log;
 pub mod metrics;
+pub mod migration;
 pub mod paths;
 pub mod pki;
 pub mod preflight;

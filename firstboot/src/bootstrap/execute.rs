@@ -17,6 +17,7 @@ use crate::database::schema::{self, TableState};
 use crate::database::{Connector, Link, OperationRecord, Session, SqlError};
 use crate::failure::Failure;
 use crate::gate::{self, Decision, Facts};
+use crate::migration::Migration;
 
 /// What became of one operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -84,7 +85,27 @@ pub async fn run(
     tell: &mut dyn FnMut(&str),
 ) -> Result<Report, Vec<Failure>> {
     let mut link = Link::new(connector, deadline, &codes::BOOTSTRAP_CONTENDED, tell);
-    let result = work(&mut link, schema, plan, author).await;
+    let result = work(&mut link, (schema, None), plan, author).await;
+    if let Some(session) = link.into_session() {
+        session.release().await;
+    }
+    result
+}
+
+/// As [`run`], on a node that has the release's own command: where that has to
+/// make or migrate tables it is run, once no check stands against it.
+pub async fn run_on_node(
+    connector: &Connector,
+    schema: &Schema,
+    migration: Option<&Migration<'_>>,
+    plan: &Plan,
+    author: &Author,
+    deadline: Instant,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Report, Vec<Failure>> {
+    let mut link = Link::new(connector, deadline, &codes::BOOTSTRAP_CONTENDED, tell);
+    let migration = migration.map(|migration| (migration, deadline));
+    let result = work(&mut link, (schema, migration), plan, author).await;
     if let Some(session) = link.into_session() {
         session.release().await;
     }
@@ -93,7 +114,7 @@ pub async fn run(
 
 async fn work(
     link: &mut Link<'_>,
-    schema: &Schema,
+    (schema, migration): (&Schema, Option<(&Migration<'_>, Instant)>),
     plan: &Plan,
     author: &Author,
 ) -> Result<Report, Vec<Failure>> {
@@ -102,9 +123,16 @@ async fn work(
         .await
         .map_err(single)?;
     let judgements = verdicts(&survey, plan, author)?;
-    let (made, tables) = make_tables(link, schema, survey.tables)
+    let (made, tables, waiting) = make_tables(link, schema, survey.tables)
         .await
         .map_err(single)?;
+    let tables = match (migration, waiting) {
+        (Some((migration, deadline)), _) => {
+            migration.ensure(link, deadline).await.map_err(single)?
+        }
+        (None, Some(failure)) => return Err(single(failure)),
+        (None, None) => tables,
+    };
     let mut report = Report {
         tables: made,
         operations: Vec::new(),
@@ -258,13 +286,13 @@ fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgeme
     }
 }
 
-/// Makes the tables that are missing; the names of those made, and what is
-/// there now.
+/// Makes the tables that are missing; the names of those made, what is there
+/// now, and which ones the release has to make.
 async fn make_tables(
     link: &mut Link<'_>,
     schema: &Schema,
     seen: Arc<TableState>,
-) -> Result<(Vec<String>, Arc<TableState>), Failure> {
+) -> Result<(Vec<String>, Arc<TableState>, Option<Failure>), Failure> {
     let mut made = Vec::new();
     let mut state = Some(seen);
     let (tables, waiting) = link
@@ -285,10 +313,11 @@ async fn make_tables(
             Ok((tables, waiting))
         })
         .await?;
-    match waiting {
-        Some(failure) => Err(failure),
-        None => Ok((made.into_iter().map(str::to_owned).collect(), tables)),
-    }
+    Ok((
+        made.into_iter().map(str::to_owned).collect(),
+        tables,
+        waiting,
+    ))
 }
 
 /// One operation, as often as it takes.

@@ -42,11 +42,30 @@ pub fn claimed_by(role: Role) -> Option<&'static str> {
 /// The network role.
 pub const NETWORK: &str = "network";
 
-/// What nodes claim; other rows of the table are other programs' business.
+/// What nodes claim for as long as they have the role.
 pub const CLAIMED: [&str; 1] = [NETWORK];
+
+/// Held by the node that makes the release's tables, while it does:
+/// [`crate::migration`].
+pub const SCHEMA: &str = "schema";
+
+/// What an operator may take from a node.
+pub const RELEASABLE: [&str; 2] = [NETWORK, SCHEMA];
 
 /// Reads the claims of roles.
 pub(crate) async fn read(session: &mut Session) -> Result<Vec<Claim>, SqlError> {
+    let mut claims = read_all(session).await?;
+    claims.retain(|claim| CLAIMED.contains(&claim.role.as_str()));
+    Ok(claims)
+}
+
+/// Reads which node makes the release's tables just now.
+pub(crate) async fn schema(session: &mut Session) -> Result<Option<Claim>, SqlError> {
+    let claims = read_all(session).await?;
+    Ok(claims.into_iter().find(|claim| claim.role == SCHEMA))
+}
+
+async fn read_all(session: &mut Session) -> Result<Vec<Claim>, SqlError> {
     let rows = session
         .rows(
             "reading which node holds which role",
@@ -59,7 +78,6 @@ pub(crate) async fn read(session: &mut Session) -> Result<Vec<Claim>, SqlError> 
     let seconds = |text: Option<&str>| text.and_then(|text| text.parse().ok());
     Ok(rows
         .iter()
-        .filter(|row| row.text(0).is_some_and(|role| CLAIMED.contains(&role)))
         .map(|row| Claim {
             role: row.string(0),
             fqdn: row.string(1),

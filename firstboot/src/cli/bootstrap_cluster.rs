@@ -9,9 +9,10 @@ use super::{Desk, Outcome, Stop, narrate_frames, print, print_json};
 use crate::bootstrap::{self, Report};
 use crate::card::Card;
 use crate::database;
-use crate::engine::{self, node};
+use crate::engine::{self, lock, node};
 use crate::failure::Failure;
 use crate::image::Given;
+use crate::migration::Migration;
 use crate::paths::Paths;
 use crate::preflight::{self, Context};
 use crate::report::{Audience, Reporter};
@@ -101,9 +102,21 @@ impl Command {
         }
         let plan = node.plan()?;
         let schema = &node.image.release.schema;
-        bootstrap::run(
+        let migration = self
+            .desk
+            .is_node(paths)
+            .then(|| Migration::of(paths, node))
+            .flatten();
+        // The row of the claim tells machines apart, and not two runs on one.
+        let _alone = migration
+            .as_ref()
+            .map(|_| lock::take(paths))
+            .transpose()
+            .map_err(|failure| vec![failure])?;
+        bootstrap::run_on_node(
             node.connector(),
             schema,
+            migration.as_ref(),
             &plan,
             &node.author(),
             deadline,

@@ -167,6 +167,28 @@ pub fn gives_database(image: &Image) -> bool {
     })
 }
 
+/// What the release's schema command is told, as variables of its environment:
+/// the settings of the role, of the secrets among them the database's alone.
+pub fn for_schema_command(image: &Image, metadata: &NodeMetadata) -> Vec<(String, SettingText)> {
+    let role = image.role();
+    let nothing = FromCluster::default();
+    image
+        .release
+        .settings
+        .iter()
+        .filter(|setting| on_role(setting, role))
+        .filter_map(|setting| {
+            let text = value_of(setting, role, metadata, Cluster::Known(&nothing))?;
+            let database = matches!(
+                &setting.value,
+                SettingValue::Metadata(field) if field.starts_with("database.")
+            );
+            let plain = matches!(text, SettingText::Plain(_)) && !is_secret_key(&setting.key);
+            (database || plain).then(|| (format!("SHAKENFIST_{}", setting.key), text))
+        })
+        .collect()
+}
+
 /// Values that are not in the metadata as such.
 fn computed(field: &str, metadata: &NodeMetadata, cluster: Cluster<'_>) -> Option<SettingText> {
     let dsn = &metadata.database.dsn;

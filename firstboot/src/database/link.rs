@@ -35,6 +35,11 @@ impl<'a> Link<'a> {
         }
     }
 
+    /// Gives the work more time.
+    pub(crate) fn extend(&mut self, deadline: Instant) {
+        self.deadline = self.deadline.max(deadline);
+    }
+
     /// Passes a text on to whoever watches.
     pub(crate) fn tell(&mut self, text: &str) {
         (self.tell)(text);

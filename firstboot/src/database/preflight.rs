@@ -81,7 +81,12 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
         let found = schema_versions(session)
             .await
             .map_err(SqlError::into_failure)?;
-        findings.extend(judge_schema(session.at(), need, &found));
+        findings.extend(judge_schema(
+            session.at(),
+            need.schema,
+            need.schema_versions,
+            &found,
+        ));
     }
     let encryption = session.encryption().await.map_err(SqlError::into_failure)?;
     Ok(Preflight {
@@ -129,7 +134,10 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
     })
 }
 
-async fn schema_versions(session: &mut Session) -> Result<BTreeMap<String, u32>, SqlError> {
+/// The versions of the release's tables, as its own command wrote them.
+pub(crate) async fn schema_versions(
+    session: &mut Session,
+) -> Result<BTreeMap<String, u32>, SqlError> {
     let rows = session
         .rows(
             "reading the versions of the release's tables",
@@ -145,8 +153,15 @@ async fn schema_versions(session: &mut Session) -> Result<BTreeMap<String, u32>,
 
 /// The release's daemons start on exactly the versions that they were built
 /// for: upstream has no window.
-fn judge_schema(at: &str, need: &Need<'_>, found: &BTreeMap<String, u32>) -> Vec<Failure> {
-    let expected = need.schema_versions;
+pub(crate) fn judge_schema(
+    at: &str,
+    schema: &Schema,
+    expected: &BTreeMap<String, u32>,
+    found: &BTreeMap<String, u32>,
+) -> Vec<Failure> {
+    if expected.is_empty() {
+        return Vec::new();
+    }
     let version = |known: Option<&u32>| known.map_or("absent".to_owned(), u32::to_string);
     let (mut older, mut newer) = (Vec::new(), Vec::new());
     let tables: BTreeSet<&String> = expected.keys().chain(found.keys()).collect();
@@ -177,9 +192,10 @@ fn judge_schema(at: &str, need: &Need<'_>, found: &BTreeMap<String, u32>) -> Vec
                 older.join("; ")
             ),
         );
-        if let Schema::Command { command, .. } = need.schema {
+        if let Schema::Command { command, .. } = schema {
             failure = failure.remedy(format!(
-                "On one database-tier node run: {}; the agent keeps looking.",
+                "A database-tier node of this release migrates them when it boots; the agent \
+                 keeps looking. By hand, on one such node: {}",
                 command.join(" ")
             ));
         }
@@ -359,13 +375,8 @@ mod tests {
             command: vec!["sf-ctl".into(), "ensure-mariadb-schema".into()],
             expected: BTreeMap::new(),
         };
-        let need = Need {
-            role: Role::Hypervisor,
-            schema: &command,
-            schema_versions: &expected,
-        };
         let judged = |found: &[(&str, u32)]| {
-            judge_schema("db:1 as sf", &need, &map(found))
+            judge_schema("db:1 as sf", &command, &expected, &map(found))
                 .iter()
                 .map(|failure| format!("{} {}", failure.code.id, failure.what))
                 .collect::<Vec<_>>()
@@ -386,7 +397,7 @@ mod tests {
             ]
         );
         assert_eq!(judged(&[("blobs", 2), ("nodes", 8)]).len(), 2);
-        let old = judge_schema("x", &need, &map(&[]));
+        let old = judge_schema("x", &command, &expected, &map(&[]));
         assert!(
             old[0]
                 .remedy_text()

@@ -313,7 +313,8 @@ impl TableState {
                 ),
             )
             .remedy(format!(
-                "On one database-tier node run: {}; the agent keeps looking.",
+                "A database-tier node of this release makes them when it boots; the agent keeps \
+                 looking. By hand, on one such node: {}",
                 command.join(" ")
             ))
         })
@@ -350,6 +351,12 @@ pub(crate) async fn state(session: &mut Session) -> Result<Arc<TableState>, SqlE
         session.tables = Some(Arc::clone(&state));
     }
     Ok(state)
+}
+
+/// The same, read anew: for tables that somebody else has made or changed.
+pub(crate) async fn state_anew(session: &mut Session) -> Result<Arc<TableState>, SqlError> {
+    session.tables = None;
+    state(session).await
 }
 
 async fn read(session: &mut Session) -> Result<TableState, SqlError> {

@@ -23,6 +23,7 @@ use crate::gate::{self, Clearance, ClearanceRecord, Decision};
 use crate::hook;
 use crate::identity;
 use crate::image::{Given, Image};
+use crate::migration::Migration;
 use crate::paths::Paths;
 use crate::preflight;
 use crate::report::{Phase, Reporter};
@@ -104,7 +105,7 @@ async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(
         let key = node.key_made(paths).map_err(one)?;
         state::begin(paths, &key).map_err(one)?;
         reporter.phase(Phase::Bootstrap);
-        establish(node, reporter, deadline).await?;
+        establish(paths, node, reporter, deadline).await?;
         reporter.phase(Phase::Gate);
         (
             pass(paths, node, reporter, deadline).await.map_err(one)?,
@@ -203,6 +204,7 @@ async fn pass(
 
 /// Bootstraps, or waits until another node has.
 async fn establish(
+    paths: &Paths,
     node: &Node,
     reporter: &mut Reporter,
     deadline: Instant,
@@ -212,8 +214,17 @@ async fn establish(
         let plan = node.plan()?;
         let schema = &node.image.release.schema;
         let tell = &mut |text: &str| reporter.progress(text);
-        let report =
-            bootstrap::run(connector, schema, &plan, &node.author(), deadline, tell).await?;
+        let migration = Migration::of(paths, node);
+        let report = bootstrap::run_on_node(
+            connector,
+            schema,
+            migration.as_ref(),
+            &plan,
+            &node.author(),
+            deadline,
+            tell,
+        )
+        .await?;
         reporter.created(log_operations(&report));
         return Ok(());
     }

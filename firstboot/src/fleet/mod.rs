@@ -123,6 +123,8 @@ pub struct Fleet {
     pub series: Vec<SeriesSlot>,
     /// Roles that one node has.
     pub claims: Vec<Claim>,
+    /// The node that makes the release's tables just now.
+    pub schema_maker: Option<Claim>,
     /// Nodes, those that need somebody first, then by name.
     pub nodes: Vec<Member>,
     /// What the bootstrap established.
@@ -157,6 +159,7 @@ async fn read_all(session: &mut Session) -> Result<Fleet, SqlError> {
         fleet.nodes = members(session).await?;
         fleet.series = slots(session, &fleet.nodes).await?;
         fleet.claims = claim::read(session).await?;
+        fleet.schema_maker = claim::schema(session).await?;
     }
     if tables.has("bootstrap_events") {
         fleet.events = hand::latest(session).await?;

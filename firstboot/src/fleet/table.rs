@@ -160,6 +160,16 @@ fn facts(fleet: &Fleet) -> Vec<(&'static str, String)> {
             ),
         ));
     }
+    if let Some(maker) = &fleet.schema_maker {
+        facts.push((
+            "schema",
+            format!(
+                "being made by {} since {}",
+                maker.fqdn,
+                clock::at(maker.claimed_at)
+            ),
+        ));
+    }
     let done = fleet.operations.len();
     let last = fleet
         .operations
@@ -290,6 +300,7 @@ mod tests {
                 claimed_at: NOW - 600.0,
                 last_boot: None,
             }],
+            schema_maker: None,
             nodes,
             operations: vec![OperationRecord {
                 name: "auth-secret-seed".into(),

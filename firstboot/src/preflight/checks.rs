@@ -154,6 +154,7 @@ pub static CHECKS: &[Check] = &[
             &codes::DB_SCHEMA,
             &codes::DB_SCHEMA_OLD,
             &codes::DB_SCHEMA_NEW,
+            &codes::SCHEMA_NODES,
         ],
         run: |context| Box::pin(cluster::database(context)),
     },

@@ -7,11 +7,13 @@ use sf_contract::role::Role;
 use super::{Context, Found};
 use crate::bootstrap;
 use crate::codes;
-use crate::database;
+use crate::database::preflight::Preflight;
+use crate::database::{self, Session, SqlError};
 use crate::engine;
 use crate::failure::Failure;
 use crate::forecast;
 use crate::gate::{self, Decision, How};
+use crate::migration::others;
 
 /// Connects, waiting as long as it may, and asks the server about itself.
 pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure> {
@@ -41,22 +43,21 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
     let need = database::preflight::Need {
         role,
         schema: &image.release.schema,
-        schema_versions: match &image.release.schema {
-            // A desk without a manifest has the descriptor's.
-            Schema::Command { expected, .. } if image.manifest.schema_versions.is_empty() => {
-                expected
-            }
-            _ => &image.manifest.schema_versions,
-        },
+        schema_versions: image.expected_schema(),
     };
     let found = database::preflight::run(&mut session, &need).await;
+    let found = match found {
+        Ok(found) => makes_tables(context, &mut session, found).await,
+        Err(failure) => Err(failure),
+    };
     let server = session.server().to_owned();
     context.session = Some(session);
-    let found = found?;
+    let (found, makes) = found?;
     if found.findings.is_empty() {
         let encryption = found.encryption.unwrap_or_else(|| "unencrypted".into());
+        let makes = makes.map(|text| format!("; {text}")).unwrap_or_default();
         Ok(Found::noted(format!(
-            "{server} is {}, {encryption} (ssl-mode={})",
+            "{server} is {}, {encryption} (ssl-mode={}){makes}",
             found.server_version,
             context.node.metadata().database.dsn.ssl_mode()
         )))
@@ -65,6 +66,48 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
             findings: found.findings,
         })
     }
+}
+
+/// On a node that runs the release's command, what that is going to make is no
+/// finding but a note; unless it must not run now.
+async fn makes_tables(
+    context: &Context<'_>,
+    session: &mut Session,
+    mut found: Preflight,
+) -> Result<(Preflight, Option<String>), Failure> {
+    let node = context.node;
+    // A check at a desk stands for the node, a bootstrap from a desk does not.
+    let here = context.on_node || context.rehearse;
+    let Schema::Command { command, .. } = &node.image.release.schema else {
+        return Ok((found, None));
+    };
+    let newer = |failure: &Failure| failure.code.id == codes::DB_SCHEMA_NEW.id;
+    if !here || !engine::bootstraps(node) || found.findings.iter().any(newer) {
+        return Ok((found, None));
+    }
+    let made = [&codes::DB_SCHEMA_MISSING, &codes::DB_SCHEMA_OLD];
+    let (made, mut findings): (Vec<Failure>, Vec<Failure>) = found
+        .findings
+        .into_iter()
+        .partition(|failure| made.iter().any(|code| code.id == failure.code.id));
+    let announced = made.first().map(|failure| {
+        format!(
+            "this node runs {} first, since {}",
+            command.join(" "),
+            failure.what
+        )
+    });
+    if let Some(gap) = made.first()
+        && found.tables.has_record()
+    {
+        let release = node.image.manifest.shakenfist_version.to_string();
+        let others = others::running(session, &node.metadata().node.name, &release)
+            .await
+            .map_err(SqlError::into_failure)?;
+        findings.extend(others::failure(&others, &release, gap));
+    }
+    found.findings = findings;
+    Ok((found, announced))
 }
 
 /// What of the server works today, and may not for long.

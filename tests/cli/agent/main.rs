@@ -31,6 +31,8 @@ mod reference;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
+mod schema;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod server;

@@ -7,7 +7,7 @@ use clap::Args;
 use super::super::confirm::Question;
 use super::super::{Outcome, print};
 use super::{Database, LIMIT, converse};
-use crate::claim::CLAIMED;
+use crate::claim::RELEASABLE;
 use crate::clock;
 use crate::codes;
 use crate::failure::Failure;
@@ -16,11 +16,12 @@ use crate::paths::Paths;
 
 /// Frees a role that one node holds, so that another node may take it.
 ///
-/// Stop the holder first: it keeps doing the role's work for as long as it runs.
+/// Stop the holder first: it keeps doing the role's work for as long as it runs. `schema` is held by the node that makes
+/// the release's tables, while it does.
 #[derive(Debug, Args)]
 pub(super) struct Command {
-    /// The role: network.
-    #[arg(value_name = "ROLE", value_parser = CLAIMED)]
+    /// The role: network, or schema.
+    #[arg(value_name = "ROLE", value_parser = RELEASABLE)]
     role: String,
     /// Do not ask.
     #[arg(long)]
@@ -38,7 +39,8 @@ impl Command {
             session.close().await;
             fleet
         })?;
-        let Some(claim) = fleet.claims.iter().find(|claim| claim.role == self.role) else {
+        let mut claims = fleet.claims.iter().chain(&fleet.schema_maker);
+        let Some(claim) = claims.find(|claim| claim.role == self.role) else {
             return Err(nobody(&self.role).into());
         };
         let author = hand::Author::here();

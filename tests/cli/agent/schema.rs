@@ -1,0 +1,347 @@
+//! Releases that make their tables with a command of their own: the agent runs
+//! it, on one node at a time, and believes only what it reads back. The command
+//! is a script that does its work in the real database with what it was given.
+
+use std::time::{Duration, Instant};
+
+use super::node::{Node, Ran, SEED, SYSTEM_KEY};
+use super::server::{PASSWORD, Server};
+
+const DEVELOP: &str = include_str!("../../fixtures/develop-schema.sql");
+const SF_CTL: &str = "usr/lib/shakenfist/bin/sf-ctl";
+const CLAIM: &str = "SELECT fqdn FROM shakenfist.bootstrap_claims WHERE role = 'schema'";
+
+/// Lets the script wait until the test says so.
+const WAIT: &str = "until [ -e \"$ROOT/go\" ]; do sleep 0.05; done";
+
+/// A node of the database tier whose release has a command.
+fn node(server: &Server, fqdn: &str) -> Node {
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    node.edit("node5.example.com", fqdn);
+    // Nodes made one after the other may stand at the same address in memory.
+    write(&node, "etc/machine-id", &format!("{:0>32}\n", fqdn.len()));
+    let release = node.read("usr/lib/sf-image/release.toml").replace(
+        "[schema_of_the_cluster]\nmade_by = \"agent\"",
+        "[[setting]]\nkey = \"MARIADB_PORT\"\nfrom = \"database.port\"\n\
+         [[setting]]\nkey = \"MARIADB_DATABASE\"\nfrom = \"database.name\"\n\
+         [schema_of_the_cluster]\nmade_by = \"command\"\n\
+         command = [\"/usr/lib/shakenfist/bin/sf-ctl\", \"ensure-mariadb-schema\"]",
+    );
+    assert!(release.contains("sf-ctl"));
+    write(&node, "usr/lib/sf-image/release.toml", &release);
+    manifest(
+        &node,
+        "\"schema_versions\":{}",
+        "\"schema_versions\":{\"cluster_config\":1,\"namespaces\":2,\"namespace_attributes\":1,\
+         \"namespace_keys\":1,\"namespace_key_attributes\":3,\"object_states\":1,\"nodes\":4,\
+         \"node_attributes\":2}",
+    );
+    sf_ctl(&node, "", DEVELOP);
+    node
+}
+
+fn write(node: &Node, path: &str, text: &str) {
+    std::fs::write(node.root().join(path), text).unwrap();
+}
+
+fn manifest(node: &Node, from: &str, to: &str) {
+    let path = "usr/lib/sf-image/manifest.json";
+    let text = node.read(path);
+    assert!(text.contains(from), "{from} not in {text}");
+    write(node, path, &text.replace(from, to));
+}
+
+/// What the node's `sf-ctl` does: `script`, then `sql` with the settings that
+/// it was given. It says its password as loudly as a traceback does.
+fn sf_ctl(node: &Node, script: &str, sql: &str) {
+    write(node, "work.sql", sql);
+    node.program(
+        SF_CTL,
+        &format!(
+            "echo \"$*\" >>\"$ROOT/sf-ctl.log\"; env >\"$ROOT/sf-ctl.env\"\n\
+             echo \"connecting with $SHAKENFIST_MARIADB_PASSWORD\"\n\
+             echo \"mysql://sf:$SHAKENFIST_MARIADB_PASSWORD@$SHAKENFIST_MARIADB_HOST\" >&2\n\
+             {script}\n\
+             MYSQL_PWD=$SHAKENFIST_MARIADB_PASSWORD exec mariadb --no-defaults --skip-ssl \
+             --protocol=tcp --host=$SHAKENFIST_MARIADB_HOST --port=$SHAKENFIST_MARIADB_PORT \
+             --user=$SHAKENFIST_MARIADB_USER $SHAKENFIST_MARIADB_DATABASE <\"$ROOT/work.sql\""
+        ),
+    );
+}
+
+/// How often the command has been run on a node.
+fn runs(node: &Node) -> usize {
+    node.read("sf-ctl.log").lines().count()
+}
+
+/// Runs the agent, which must end with that exit code and tell no secret.
+fn run(node: &Node, code: i32) -> Ran {
+    checked(node, node.agent(&["run"]), code)
+}
+
+fn checked(node: &Node, ran: Ran, code: i32) -> Ran {
+    assert_eq!(ran.code, code, "{}", ran.stderr);
+    let events = format!("{:?}", node.events());
+    for shown in [
+        &ran.stdout,
+        &ran.stderr,
+        &node.console(),
+        &node.journal(),
+        &events,
+    ] {
+        for secret in [PASSWORD, SEED, SYSTEM_KEY] {
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+    ran
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !there() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_command_makes_the_tables_once_with_the_databases_credentials_alone() {
+    let server = Server::started();
+    let node = node(&server, "db1.example.com");
+    // The check says what the run is going to do, and does not do it.
+    let check = node.agent(&["check"]);
+    assert_eq!(check.code, 0, "{}", check.stderr);
+    assert!(
+        check.stdout.contains("sf-ctl ensure-mariadb-schema first"),
+        "{}",
+        check.stdout
+    );
+    assert_eq!((runs(&node), server.dump().as_str()), (0, ""));
+
+    let ran = run(&node, 0);
+    assert_eq!(node.read("sf-ctl.log"), "ensure-mariadb-schema\n");
+    assert!(
+        ran.stderr.contains("read back as expected"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(server.sql(CLAIM), "");
+    let environment = node.read("sf-ctl.env");
+    for line in environment.lines() {
+        let key = line.split('=').next().unwrap();
+        let known = ["PATH", "LANG", "PWD", "SHLVL", "_"].contains(&key);
+        assert!(known || key.starts_with("SHAKENFIST_"), "{line}");
+    }
+    assert!(environment.contains(&format!("SHAKENFIST_MARIADB_PASSWORD={PASSWORD}\n")));
+    assert!(!environment.contains(SEED) && !environment.contains(SYSTEM_KEY));
+
+    // Another image with the same tables has nothing to make.
+    manifest(&node, "0.8.0-1", "0.8.0-2");
+    run(&node, 0);
+    assert_eq!(runs(&node), 1);
+
+    // Older tables are migrated.
+    manifest(&node, "0.8.0-2", "0.8.1-1");
+    manifest(&node, "\"namespaces\":2", "\"namespaces\":3");
+    sf_ctl(
+        &node,
+        "",
+        "UPDATE schema_versions SET version = 3 WHERE table_name = 'namespaces'",
+    );
+    run(&node, 0);
+    assert_eq!(runs(&node), 2);
+    // Newer ones are nobody's to change.
+    manifest(&node, "0.8.1-1", "0.8.1-2");
+    manifest(&node, "\"namespaces\":3", "\"namespaces\":2");
+    let ran = run(&node, 77);
+    assert!(ran.stderr.contains("SF-DB-SCHEMA-NEW"), "{}", ran.stderr);
+    assert_eq!(runs(&node), 2);
+}
+
+#[test]
+fn of_two_nodes_one_makes_the_tables_and_the_other_says_for_whom_it_waits() {
+    let server = Server::started();
+    let (one, other) = (
+        node(&server, "db1.example.com"),
+        node(&server, "db22.example.com"),
+    );
+    sf_ctl(&one, WAIT, DEVELOP);
+    let first = one.start(&["run"]);
+    wait_for("the command does not start", || runs(&one) == 1);
+    let second = other.start(&["run"]);
+    wait_for("the second node does not wait", || {
+        std::fs::read_to_string(second.1.join("stderr"))
+            .is_ok_and(|text| text.contains("db1.example.com makes the release's tables"))
+    });
+    let status = other.agent(&["cluster", "status"]);
+    let line = "schema     being made by db1.example.com since ";
+    assert!(status.stdout.contains(line), "{}", status.stdout);
+    write(&one, "go", "");
+    checked(&one, Node::end(first), 0);
+    checked(&other, Node::end(second), 0);
+    assert_eq!((runs(&one), runs(&other)), (1, 0));
+    assert_eq!(server.sql(CLAIM), "");
+}
+
+/// However they cross: the row's key lets one of them through.
+#[test]
+fn of_many_nodes_at_once_one_runs_the_command() {
+    let server = Server::started();
+    let nodes =
+        ["a.example", "bb.example", "ccc.example", "dddd.example"].map(|fqdn| node(&server, fqdn));
+    let running = nodes.each_ref().map(|node| node.start(&["run"]));
+    for (node, running) in nodes.iter().zip(running) {
+        checked(node, Node::end(running), 0);
+    }
+    assert_eq!(nodes.iter().map(runs).sum::<usize>(), 1);
+    assert_eq!(server.sql(CLAIM), "");
+}
+
+#[test]
+fn a_killed_holder_goes_on_and_nobody_else_does_without_an_operator() {
+    let server = Server::started();
+    let (one, other) = (
+        node(&server, "db1.example.com"),
+        node(&server, "db22.example.com"),
+    );
+    let half = "CREATE TABLE IF NOT EXISTS namespaces (name varchar(255) NOT NULL PRIMARY KEY, version int NOT NULL)";
+    let killed = || {
+        let before = runs(&one);
+        sf_ctl(&one, WAIT, half);
+        let (mut child, _) = one.start(&["run"]);
+        wait_for("the command does not start", || runs(&one) > before);
+        child.kill().unwrap();
+    };
+    killed();
+    assert_eq!(server.sql(CLAIM), "db1.example.com");
+    other.edit("wait = \"20s\"", "wait = \"2s\"");
+    let ran = run(&other, 75);
+    assert!(ran.stderr.contains("SF-SCHEMA-HELD"), "{}", ran.stderr);
+    assert_eq!(runs(&other), 0);
+
+    // The same machine again, killed again, and then to the end.
+    killed();
+    let finished = format!("DROP TABLE IF EXISTS namespaces; {DEVELOP}");
+    sf_ctl(&one, "", &finished);
+    let ran = run(&one, 0);
+    assert!(
+        ran.stderr.contains("again after an interruption"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!((runs(&one), server.sql(CLAIM)), (3, String::new()));
+
+    // A row that a dead node has left, and the way out.
+    server.sql(
+        "USE shakenfist; UPDATE schema_versions SET version = 3 WHERE table_name = 'nodes'; \
+         INSERT INTO bootstrap_claims VALUES ('schema', 'db9.example.com', 'x', 1767225600)",
+    );
+    run(&other, 75);
+    let freed = other.agent(&["cluster", "release-claim", "schema", "--yes"]);
+    assert_eq!(freed.code, 0, "{}", freed.stderr);
+    assert!(
+        freed.stdout.contains("db9.example.com held it"),
+        "{}",
+        freed.stdout
+    );
+    sf_ctl(
+        &other,
+        "",
+        "UPDATE schema_versions SET version = 4 WHERE table_name = 'nodes'",
+    );
+    run(&other, 0);
+    assert_eq!((runs(&other), server.sql(CLAIM)), (1, String::new()));
+}
+
+#[test]
+fn what_the_command_says_of_itself_is_not_believed() {
+    let server = Server::started();
+    let node = node(&server, "db1.example.com");
+    sf_ctl(&node, "", "SELECT 1");
+    let ran = run(&node, 69);
+    for part in [
+        "SF-SCHEMA-COMMAND",
+        "ended without an error",
+        "lacks tables",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    assert_eq!(server.sql(CLAIM), "", "it has ended: another node may try");
+    sf_ctl(
+        &node,
+        "echo \"no such column, said $SHAKENFIST_MARIADB_PASSWORD\" >&2; exit 3",
+        "",
+    );
+    let ran = run(&node, 69);
+    for part in [
+        "SF-SCHEMA-COMMAND",
+        "exit code 3",
+        "no such column, said ***",
+    ] {
+        assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+    }
+    // Some versions are right, and one is not.
+    sf_ctl(&node, "", &DEVELOP.replace("('nodes', 4", "('nodes', 3"));
+    let ran = run(&node, 69);
+    assert!(
+        ran.stderr.contains("nodes is 3, expected 4"),
+        "{}",
+        ran.stderr
+    );
+
+    // By hand, on the node itself; elsewhere there is no such command to run.
+    sf_ctl(
+        &node,
+        "",
+        "UPDATE schema_versions SET version = 4 WHERE table_name = 'nodes'",
+    );
+    let by_hand = node.agent(&["bootstrap-cluster"]);
+    checked(&node, by_hand, 0);
+    assert_eq!((runs(&node), server.sql(CLAIM)), (4, String::new()));
+}
+
+#[test]
+fn nothing_is_migrated_under_another_release_or_for_an_image_that_is_refused() {
+    let server = Server::started();
+    let node = node(&server, "db1.example.com");
+    run(&node, 0);
+    server.sql(
+        "USE shakenfist; UPDATE schema_versions SET version = 1 WHERE table_name = 'namespaces'; \
+         INSERT INTO bootstrap_nodes (fqdn, role, series, release_version, image_version, \
+         instance_id, phase, last_boot) VALUES \
+         ('db2.example.com', 'database-tier', '0.8', '0.8.0', '0.8.0-1', 'x', 'start', 1), \
+         ('hv1.example.com', 'hypervisor', '0.8', '0.8.0', '0.8.0-1', 'y', 'start', 1)",
+    );
+    manifest(&node, "0.8.0\"", "0.8.1\"");
+    manifest(&node, "0.8.0-1", "0.8.1-1");
+    sf_ctl(
+        &node,
+        "",
+        "UPDATE schema_versions SET version = 2 WHERE table_name = 'namespaces'",
+    );
+    let ran = run(&node, 75);
+    assert!(ran.stderr.contains("SF-SCHEMA-NODES"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("another one: db2.example.com (0.8.0)"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(runs(&node), 1);
+    // This node has left the trace by which the other one would not wait for it.
+    let release =
+        "SELECT release_version FROM shakenfist.bootstrap_nodes WHERE fqdn = 'db1.example.com'";
+    assert_eq!(server.sql(release), "0.8.1");
+
+    manifest(&node, "\"series\":\"0.8\"", "\"series\":\"0.12\"");
+    manifest(&node, "\"predecessor\":\"0.7\"", "\"predecessor\":\"0.11\"");
+    server.sql("UPDATE shakenfist.bootstrap_nodes SET release_version = '0.8.1'");
+    let ran = run(&node, 77);
+    assert!(ran.stderr.contains("SF-GATE-VERSION"), "{}", ran.stderr);
+    assert_eq!(runs(&node), 1);
+
+    manifest(&node, "\"series\":\"0.12\"", "\"series\":\"0.8\"");
+    manifest(&node, "\"predecessor\":\"0.11\"", "\"predecessor\":\"0.7\"");
+    run(&node, 0);
+    assert_eq!(runs(&node), 2);
+}
