@@ -77,7 +77,9 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
     if need.role.bootstraps() {
         findings.extend(tables.waits_for_release(need.schema, session.at()));
     }
-    if tables.has("schema_versions") && !need.schema_versions.is_empty() {
+    // Only the tier's own daemon demands exact versions: during an upgrade the
+    // other roles run beside a schema that is newer or older than their image.
+    if need.role.bootstraps() && tables.has("schema_versions") && !need.schema_versions.is_empty() {
         let found = schema_versions(session)
             .await
             .map_err(SqlError::into_failure)?;
