@@ -138,7 +138,13 @@ fn plain_text_has_mark(merged: &Merged) -> bool {
         );
         text.contains(MARK)
     };
-    let has_mark = |value: &Value| match value {
+    let has_mark = |path: &str, value: &Value| match value {
+        // Of a DSN with a password everything else is shown.
+        Value::Secret(secret) if path == "database.dsn" => {
+            secret.expose().parse::<Dsn>().is_ok_and(|dsn| {
+                dsn.password().is_some() && shown_without_password(&dsn).contains(MARK)
+            })
+        }
         Value::Secret(_) | Value::Integer(_) | Value::Boolean(_) => false,
         Value::Text(text)
         | Value::Float(text)
@@ -150,7 +156,7 @@ fn plain_text_has_mark(merged: &Merged) -> bool {
             path.contains(MARK)
                 || std::iter::once(&field.winner)
                     .chain(&field.shadowed)
-                    .any(|entry| has_mark(&entry.value))
+                    .any(|entry| has_mark(path, &entry.value))
         })
 }
 

@@ -58,15 +58,24 @@ impl Sourced {
 }
 
 /// A DSN says more than that there is one: all of it but its password, where it
-/// can be taken apart. Of one that cannot, any part may be the password.
+/// can be taken apart. Of one that cannot, any part may be the password; and of
+/// one without a password, or with a name that names rarely have (`sf;PASSWORD`),
+/// a slip of the pen may have put it there.
 fn value(entry: &Entry) -> String {
     match &entry.value {
         Value::Secret(secret) if entry.path == DSN => secret
             .expose()
             .parse::<Dsn>()
-            .map_or_else(|_| MASK.to_owned(), |dsn| dsn.to_string()),
+            .ok()
+            .filter(|dsn| dsn.password().is_some() && [dsn.user(), dsn.name()].iter().all(is_name))
+            .map_or_else(|| MASK.to_owned(), |dsn| dsn.to_string()),
         other => other.to_string(),
     }
+}
+
+fn is_name(text: &&str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'@'))
 }
 
 /// There is no such field.
@@ -204,6 +213,8 @@ dsn = "mysql://old:hunter2@db0/sf"
             ("mysql://sf:marker-7/x@db1/sf", "database.dsn = ******\n"),
             ("mysql://sf:marker-7", "database.dsn = ******\n"),
             ("postgres://sf:marker-7@db1/sf", "database.dsn = ******\n"),
+            ("mysql://sf;marker-7@db1/sf", "database.dsn = ******\n"),
+            ("mysql://marker-7@db1/sf", "database.dsn = ******\n"),
         ] {
             let shown = shown(text);
             assert!(shown.starts_with(expected), "{shown}");
