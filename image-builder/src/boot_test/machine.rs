@@ -248,12 +248,10 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(20));
         };
         let arguments = fs_err::read(format!("/proc/{}/cmdline", child.pid())).unwrap_or_default();
-        // QEMU has read them; what is left on disk is one place less to guard.
+        // QEMU has read them; what is left on disk is one place less to guard. It
+        // opens drives later, at a moment that nothing tells: they stay in the
+        // run's folder, for this user alone.
         for path in &machine.smbios {
-            fs_err::remove_file(path).map_err(failed)?;
-        }
-        // It has the drive open: without a name it is gone when QEMU is.
-        for path in &machine.drives {
             fs_err::remove_file(path).map_err(failed)?;
         }
         self.boots.push(Boot {
