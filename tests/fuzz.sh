@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes each target for SECONDS (default 60): tests/fuzz.sh [SECONDS] [TARGET...]
 # Prints a table of executions, as docs/reference/fuzzing.md has it. What is
-# found is kept in fuzz/artifacts/; new inputs that reach new code in fuzz/work/.
+# found is kept in fuzz/artifacts/; new inputs that reach new code in fuzz/reached/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,16 +20,16 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 build=${CARGO_TARGET_DIR:-$PWD/fuzz/target}/fuzz
 cargo build --quiet --release --manifest-path fuzz/Cargo.toml --target "$host" --target-dir "$build"
 
-mkdir -p fuzz/artifacts fuzz/work
+mkdir -p fuzz/artifacts fuzz/reached
 failed=0
 echo "| target | executions | per second | edges | corpus | result |"
 echo "|---|---|---|---|---|---|"
 for target in "${targets[@]}"; do
-  mkdir -p "fuzz/work/$target" "fuzz/corpus/$target"
-  log=fuzz/work/$target.log
+  mkdir -p "fuzz/reached/$target" "fuzz/corpus/$target"
+  log=fuzz/reached/$target.log
   result="nothing found"
   # Inputs are small documents; one that takes ten seconds is a hang.
-  "$build/$host/release/$target" "fuzz/work/$target" "fuzz/corpus/$target" \
+  "$build/$host/release/$target" "fuzz/reached/$target" "fuzz/corpus/$target" \
     -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
     -artifact_prefix="fuzz/artifacts/$target-" -print_final_stats=1 >"$log" 2>&1 || {
       result="**failed**, see $log"
