@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::codes;
-use crate::database::{Arg, Connector, Link, Session, SqlError, Statement, unix_seconds};
+use crate::database::{Arg, Connector, Link, Session, SqlError, Statement};
 use crate::failure::Failure;
 
 /// A row of `bootstrap_events`.
@@ -188,6 +188,7 @@ async fn add(
     author: &Author,
 ) -> Result<(), SqlError> {
     let cut = |text: &str, limit: usize| text.chars().take(limit).collect::<String>();
+    let now = session.now();
     session
         .execute(&Statement {
             doing: "recording who did it",
@@ -195,7 +196,7 @@ async fn add(
                   by_host, agent_version) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             args: vec![
                 id.into(),
-                Arg::Real(unix_seconds()),
+                Arg::Real(now),
                 action.into(),
                 cut(subject, 255).into(),
                 cut(detail, 2000).into(),
