@@ -84,12 +84,14 @@ fn stdin_is_empty_by_default_and_may_be_large_or_unread() {
 
 #[test]
 fn names_a_missing_program_and_a_missing_folder() {
-    let failure = Cmd::path("/nonexistent/tool").run().expect_err("missing");
+    let dir = tempfile::tempdir().expect("tempdir");
+    let absent = dir.path().join("absent");
+    let failure = Cmd::path(&absent).run().expect_err("missing");
     assert_eq!(
         failure.to_string(),
-        "/nonexistent/tool is not on this machine"
+        format!("{} is not on this machine", absent.display())
     );
-    let failure = sh("true").cwd("/nonexistent").run().expect_err("folder");
+    let failure = sh("true").cwd(&absent).run().expect_err("folder");
     assert!(
         matches!(failure, Failure::CouldNotStart { .. }),
         "{failure:?}"
@@ -248,13 +250,10 @@ fn an_unwritable_log_ends_the_command() {
     let mut lines = 0;
     let failure = sh("while :; do echo x; done").run_logged(Path::new("/dev/full"), |_| lines += 1);
     assert!(matches!(failure, Err(Failure::Log { .. })), "{failure:?}");
-    let failure = sh("true").run_logged(Path::new("/nonexistent/log"), |_| ());
-    assert!(
-        failure
-            .expect_err("log")
-            .to_string()
-            .contains("/nonexistent/log")
-    );
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = dir.path().join("absent/log");
+    let failure = sh("true").run_logged(&log, |_| ()).expect_err("log");
+    assert!(failure.to_string().contains("absent/log"), "{failure}");
 }
 
 #[test]

@@ -172,15 +172,22 @@ mod tests {
 
     #[test]
     fn the_text_is_in_no_argument_and_no_failure() {
-        let mut encryption = with(Key::HostAndTpm2, Some("/nonexistent/key".into()));
-        encryption.tpm2_public_key = Some("/nonexistent/pem".into());
+        // systemd-creds makes a host key that is not there, folders and all.
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (key, pem) = (dir.path().join("key"), dir.path().join("pem"));
+        let mut encryption = with(Key::HostAndTpm2, Some(key.clone()));
+        encryption.tpm2_public_key = Some(pem.clone());
         let cmd = encryption.command("sf.x", CANARY, false);
         assert_eq!(
             cmd.to_string(),
-            "SYSTEMD_CREDENTIAL_SECRET=/nonexistent/key systemd-creds encrypt --name=sf.x \
-             --with-key=host+tpm2-with-public-key --tpm2-public-key=/nonexistent/pem - -"
+            format!(
+                "SYSTEMD_CREDENTIAL_SECRET={} systemd-creds encrypt --name=sf.x \
+                 --with-key=host+tpm2-with-public-key --tpm2-public-key={} - -",
+                key.display(),
+                pem.display()
+            )
         );
-        let failure = encryption.encrypt("sf.x", CANARY).expect_err("no such key");
+        let failure = encryption.encrypt("sf.x", CANARY).expect_err("no such PEM");
         assert!(!format!("{failure:?} {failure}").contains("canary"));
     }
 }
