@@ -9,40 +9,53 @@ export PATH=$PATH:$cache/cargo-deny/bin:/usr/sbin:/sbin
 profiles=(hypervisor network database-tier)
 logs=out/test-logs
 mkdir -p "$logs"
+rm -f "$logs"/*.result
 passed=0 failed=0
 
-step() { # name, command...
+run() { # name, command...: the command's output, exit code and seconds go to files
   local name=$1 started=$SECONDS code=0; shift
-  printf '== %s\n' "$name"
   "$@" >"$logs/$name.log" 2>&1 || code=$?
-  judge "$code" "$name" "$started"
+  echo "$code $((SECONDS - started))" >"$logs/$name.result"
 }
 
-judge() { # exit code, name, start
-  if [ "$1" = 0 ]; then
+judge() { # name
+  local code seconds
+  read -r code seconds <"$logs/$1.result"
+  if [ "$code" = 0 ]; then
     passed=$((passed + 1))
-    printf '   %s: passed after %d s\n' "$2" $((SECONDS - $3))
+    printf '   %s: passed after %d s\n' "$1" "$seconds"
   else
     failed=$((failed + 1))
-    printf '   %s: FAILED after %d s; the end of %s:\n' "$2" $((SECONDS - $3)) "$logs/$2.log"
-    tail -n 40 "$logs/$2.log" | sed 's/^/   | /'
+    printf '   %s: FAILED after %d s; from %s, where it failed and the end:\n' "$1" "$seconds" "$logs/$1.log"
+    # With --no-fail-fast the tests that failed stand far from the end.
+    { grep -nE -A4 ' FAILED$|panicked at|^error' "$logs/$1.log" | head -n 60; echo ...; tail -n 20 "$logs/$1.log"; } \
+      | sed 's/^/   | /'
   fi
 }
 
+step() { # name, command...
+  printf '== %s\n' "$1"
+  run "$@"
+  judge "$1"
+}
+
 together() { # name, command, name, command, ...: steps at once
-  local started=$SECONDS running=()
+  local names=() name
   printf '==%s\n' "$(printf ' %s' "$@" | sed -E 's/ (\S+) \S+/ \1/g')"
   while [ $# -gt 0 ]; do
-    "$2" >"$logs/$1.log" 2>&1 &
-    running+=("$1" $!)
+    run "$1" "$2" &
+    names+=("$1")
     shift 2
   done
-  set -- "${running[@]}"
-  while [ $# -gt 0 ]; do
-    wait "$2"; judge $? "$1" "$started"
-    shift 2
-  done
+  wait
+  for name in "${names[@]}"; do judge "$name"; done
 }
+
+# Tests run as root, and what one leaves behind can make another fail, in the
+# next run on this machine at the latest.
+places() { git status --porcelain; find / -mindepth 1 -maxdepth 1 | sort; }
+nothing_left_behind() { places | diff "$logs/places" -; }
+places >"$logs/places"
 
 builder=${CARGO_TARGET_DIR:-target}/debug/sf-image
 
@@ -70,6 +83,8 @@ else
   step boot-first-boot first_boot
   together boot-database-down database_down boot-too-new-and-tampered refusals
 fi
+
+step nothing-left-behind nothing_left_behind
 
 # What the tests themselves counted, so that an empty suite cannot look green.
 counted=$(awk '/^test result: ok\./ { n += $4 } END { print n + 0 }' "$logs/unit-and-mariadb.log")
