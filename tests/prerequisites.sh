@@ -37,6 +37,7 @@ for set in "$@"; do
       need ip iproute2 "gives each Galera node a network of its own"
       need_file /usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1 libfaketime "sets clocks back by years"
       need etcd etcd-server "the store of Shaken Fist 0.7, which the booted nodes use" etcd
+      need python3 python3 "reads the database as Shaken Fist's own code would, and runs mkosi"
       need mkfs.fat dosfstools "makes the FAT config drives of the tests"
       need mcopy mtools "puts files on them, and reads those of sf-image"
       need xorriso xorriso "makes the ISO 9660 config drives of the tests"
