@@ -93,6 +93,8 @@ impl Server {
         let child = Cmd::new(Tool::Mariadbd)
             .args([
                 "--no-defaults",
+                // From 11.4 on it would make a certificate of its own.
+                "--skip-ssl",
                 "--bind-address=127.0.0.1",
                 "--innodb-flush-log-at-trx-commit=2",
             ])
@@ -174,6 +176,7 @@ impl Server {
         Cmd::new(Tool::Mariadb)
             .args([
                 "--no-defaults",
+                "--skip-ssl-verify-server-cert",
                 "--user=root",
                 "--batch",
                 "--skip-column-names",

@@ -99,6 +99,8 @@ impl Server {
             .arg(format!("--port={}", self.port))
             .args(build::account())
             .args([
+                // From 11.4 on it would make a certificate of its own.
+                "--skip-ssl",
                 "--bind-address=127.0.0.1",
                 "--skip-name-resolve",
                 "--character-set-server=utf8mb4",
