@@ -46,8 +46,10 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
     let mut blocks = Vec::new();
     let mut lines = (1..).zip(text.lines());
     while let Some((line, header)) = lines.next() {
-        let Some(label) = marker(header, "BEGIN") else {
-            continue;
+        let label = match marker(header, "BEGIN") {
+            Some(label) => label,
+            None if begins(header) => return Err(NotPem::Syntax(broken_header(line))),
+            None => continue,
         };
         let mut body = Zeroizing::new(String::new());
         let mut ended = false;
@@ -65,7 +67,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
                 ended = true;
                 break;
             }
-            if text.starts_with("-----BEGIN ") {
+            if begins(text) {
                 break;
             }
             body.push_str(text);
@@ -99,12 +101,36 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
     Ok(blocks)
 }
 
+/// The longest label that is believed; `ENCRYPTED PRIVATE KEY` has 21 letters.
+const LABEL: usize = 40;
+
+/// The label of a line that is a header or a footer and nothing else. Labels
+/// are shown, and in a text that lost its line breaks everything, the key
+/// included, stands between the first and the last dashes.
 fn marker<'t>(line: &'t str, word: &str) -> Option<&'t str> {
     line.trim()
         .strip_prefix("-----")?
         .strip_prefix(word)?
         .strip_prefix(' ')?
         .strip_suffix("-----")
+        .filter(|label| {
+            label.len() <= LABEL
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b' ')
+        })
+}
+
+/// Does a block begin in this line, well or badly?
+fn begins(line: &str) -> bool {
+    line.trim().starts_with("-----BEGIN ")
+}
+
+fn broken_header(line: usize) -> String {
+    format!(
+        "more stands in line {line} than the header of a block: the text lost its line breaks on \
+         the way here"
+    )
 }
 
 /// What it is, when the bytes are DER: a SEQUENCE with a length of two or more

@@ -2,6 +2,7 @@
 //! made here; the time is given.
 
 mod forms;
+mod leaks;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
