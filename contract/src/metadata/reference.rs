@@ -27,8 +27,8 @@ system_key = { credential = \"sf-system-key\" }  # a credential of the agent's u
 system_key = { file = \"/run/keys/system-key\" } # an absolute path on the node
 ```
 
-PEM items of `[pki]` take a path as a plain string too. One closing line break of a credential or file is not part of
-the secret. A document that is readable for everybody and holds a secret is warned about (`SF-META-EXPOSED`).
+PEM items of `[pki]` take a path as a plain string too. A byte order mark and one closing line break of a credential or
+file are not part of the secret. A document that is readable for everybody and holds a secret is warned about (`SF-META-EXPOSED`).
 
 ## Sources
 

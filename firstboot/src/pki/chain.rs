@@ -12,25 +12,47 @@ use super::facts::Certificate;
 pub(super) fn verify(
     leaf: &Certificate,
     between: &[&Certificate],
-    authorities: &[Certificate],
+    authorities: &[&Certificate],
     now: i64,
 ) -> Result<(), webpki::Error> {
-    let ders: Vec<CertificateDer<'_>> = authorities
-        .iter()
-        .map(|authority| CertificateDer::from(authority.der.as_slice()))
-        .collect();
-    let anchors = ders
-        .iter()
-        .map(anchor_from_trusted_cert)
-        .collect::<Result<Vec<_>, _>>()?;
-    let between_ders: Vec<CertificateDer<'_>> = between
-        .iter()
-        .map(|certificate| CertificateDer::from(certificate.der.as_slice()))
-        .collect();
     let chain = || std::iter::once(leaf).chain(between.iter().copied());
     let earliest = chain().map(|one| one.not_before).max().unwrap_or(now);
     let latest = chain().map(|one| one.not_after).min().unwrap_or(now);
-    let at = now.min(latest).max(earliest);
+    verify_at(leaf, between, authorities, now.min(latest).max(earliest))
+}
+
+/// Does the chain hold today, without anything that is not valid today?
+pub(super) fn holds(
+    leaf: &Certificate,
+    between: &[&Certificate],
+    authorities: &[Certificate],
+    now: i64,
+) -> bool {
+    let between: Vec<&Certificate> = between
+        .iter()
+        .copied()
+        .filter(|one| one.valid(now))
+        .collect();
+    let authorities: Vec<&Certificate> = authorities.iter().filter(|one| one.valid(now)).collect();
+    leaf.valid(now) && verify_at(leaf, &between, &authorities, now).is_ok()
+}
+
+fn verify_at(
+    leaf: &Certificate,
+    between: &[&Certificate],
+    authorities: &[&Certificate],
+    at: i64,
+) -> Result<(), webpki::Error> {
+    let ders = |all: &[&Certificate]| -> Vec<CertificateDer<'static>> {
+        all.iter()
+            .map(|one| CertificateDer::from(one.der.clone()))
+            .collect()
+    };
+    let (trusted, between) = (ders(authorities), ders(between));
+    let anchors = trusted
+        .iter()
+        .map(anchor_from_trusted_cert)
+        .collect::<Result<Vec<_>, _>>()?;
     let at = UnixTime::since_unix_epoch(Duration::from_secs(at.try_into().unwrap_or(0)));
     // A leaf that is for neither use has a finding of its own, which must not
     // hide where the chain breaks.
@@ -43,7 +65,7 @@ pub(super) fn verify(
         .verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &anchors,
-            &between_ders,
+            &between,
             at,
             usage,
             None,
@@ -52,25 +74,134 @@ pub(super) fn verify(
         .map(drop)
 }
 
+/// Can TLS read the certificate at all? An extension that it must understand
+/// and does not is where that ends.
+pub(super) fn readable(leaf: &Certificate) -> Result<(), webpki::Error> {
+    EndEntityCert::try_from(&CertificateDer::from(leaf.der.as_slice())).map(drop)
+}
+
+/// Why a chain does not hold.
+pub(super) struct Reason {
+    /// In words.
+    pub(super) what: String,
+    /// What helps, when it is not a certificate that is missing.
+    pub(super) remedy: Option<&'static str>,
+    /// What webpki calls it, where that says more.
+    pub(super) cause: Option<String>,
+}
+
 /// Why a chain does not hold, in words; `ca` is the field of the authorities.
 pub(super) fn explain(
     error: &webpki::Error,
     leaf: &Certificate,
     between: &[&Certificate],
-    authorities: &[Certificate],
+    authorities: &[&Certificate],
+    ca: &str,
+) -> Reason {
+    use webpki::Error as E;
+    let subject = &leaf.subject;
+    let reason = |what: String, remedy| Reason {
+        what,
+        remedy: Some(remedy),
+        cause: None,
+    };
+    let signed = || std::iter::once(leaf).chain(between.iter().copied());
+    let signers = || {
+        let all = between.iter().copied().chain(authorities.iter().copied());
+        all.filter(|signer| signed().any(|one| one.raw_issuer == signer.raw_subject))
+    };
+    match error {
+        E::UnknownIssuer | E::InvalidSignatureForPublicKey => {
+            // Signatures by keys that are too short count as none.
+            let weak =
+                signers().find_map(|one| Some((one, one.rsa_bits.filter(|bits| *bits < 2048)?)));
+            if let Some((one, bits)) = weak {
+                return reason(
+                    format!(
+                        "{subject} was signed by {}, whose key is RSA of {bits} bits: too short to be safe",
+                        one.subject
+                    ),
+                    "Make an authority with a new key (RSA of 2048 bits or more, or ECDSA P-256) and have the certificates issued by it.",
+                );
+            }
+            Reason {
+                what: missing(leaf, between, authorities, ca),
+                remedy: None,
+                cause: Some(error.to_string()),
+            }
+        }
+        E::UnsupportedSignatureAlgorithmContext(_) => {
+            let how: Vec<String> = signed()
+                .map(|one| format!("{} with {}", one.subject, one.signature))
+                .collect();
+            reason(
+                format!(
+                    "a signature of the chain of {subject} is of a kind that does not count (any more): {}",
+                    how.join(", ")
+                ),
+                "Have it signed with SHA-256 or better: SHA-1 and MD5 can be forged.",
+            )
+        }
+        E::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => reason(
+            format!(
+                "{subject} was signed with a key of a kind that TLS in the agent does not know, by {}",
+                leaf.issuer
+            ),
+            "Let the authorities' keys be RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519.",
+        ),
+        E::NameConstraintViolation => reason(
+            format!(
+                "{subject} has names that its authority may not issue for: {} (the authority's name constraints)",
+                leaf.names.join(", ")
+            ),
+            "Have it issued for names that the authority may issue for, or by an authority that may; openssl x509 -noout -ext nameConstraints -in CA shows which.",
+        ),
+        E::PathLenConstraintViolated => reason(
+            format!(
+                "the chain of {subject} has more authorities one below the other than the path length of one of them allows"
+            ),
+            "Have it issued by the authority whose path length ends the chain, or give that one a longer path length.",
+        ),
+        E::EndEntityUsedAsCa => reason(
+            format!(
+                "the chain of {subject} leads through a certificate that is no authority (CA:FALSE)"
+            ),
+            "Have it issued by an authority: its certificate says CA:TRUE.",
+        ),
+        E::UnsupportedCertVersion => reason(
+            format!("{subject} is of X.509 version 1, which has neither names nor usages"),
+            "Have it issued with extensions, as version 3: openssl x509 -req needs -extfile for that.",
+        ),
+        E::UnsupportedCriticalExtension => reason(
+            format!(
+                "{subject} or its chain has a critical extension that TLS in the agent does not know"
+            ),
+            "Have it issued without that extension, or with the extension not critical; openssl x509 -noout -text shows them.",
+        ),
+        _ => Reason {
+            what: format!(
+                "the chain of {subject} up to {} does not hold",
+                trusted(authorities)
+            ),
+            remedy: None,
+            cause: Some(error.to_string()),
+        },
+    }
+}
+
+fn trusted(authorities: &[&Certificate]) -> String {
+    let names: Vec<&str> = authorities.iter().map(|one| one.subject.as_str()).collect();
+    names.join(" and ")
+}
+
+/// Which certificate it takes to make the chain whole.
+fn missing(
+    leaf: &Certificate,
+    between: &[&Certificate],
+    authorities: &[&Certificate],
     ca: &str,
 ) -> String {
-    let trusted: Vec<&str> = authorities.iter().map(|one| one.subject.as_str()).collect();
-    let trusted = trusted.join(" and ");
-    if !matches!(
-        error,
-        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey
-    ) {
-        return format!(
-            "the chain of {} up to {trusted} does not hold",
-            leaf.subject
-        );
-    }
+    let trusted = trusted(authorities);
     match broken_link(leaf, between, authorities) {
         Link::Absent(one) if one.self_issued() => {
             format!("{} signed itself, and {ca} is {trusted}", one.subject)
@@ -98,7 +229,7 @@ enum Link<'c> {
 fn broken_link<'c>(
     leaf: &'c Certificate,
     between: &[&'c Certificate],
-    authorities: &[Certificate],
+    authorities: &[&Certificate],
 ) -> Link<'c> {
     let mut at = leaf;
     for _ in 0..=between.len() {

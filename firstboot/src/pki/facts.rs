@@ -3,8 +3,11 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use x509_parser::asn1_rs::Oid;
 use x509_parser::extensions::GeneralName;
+use x509_parser::objects::{oid_registry, oid2sn};
 use x509_parser::prelude::{FromDer as _, X509Certificate, X509Version};
+use x509_parser::public_key::PublicKey;
 
 /// The most of a name that is shown; certificates come from anywhere.
 const SHOWN: usize = 120;
@@ -34,6 +37,10 @@ pub struct Certificate {
     pub extended: Option<(bool, bool)>,
     /// X.509 version 3, which alone has extensions.
     pub version_3: bool,
+    /// `ecdsa-with-SHA256`: how it is signed.
+    pub(super) signature: String,
+    /// Length of the public key, where it is RSA.
+    pub(super) rsa_bits: Option<usize>,
     /// The public key's bits.
     pub(super) public_key: Vec<u8>,
     pub(super) raw_subject: Vec<u8>,
@@ -76,11 +83,21 @@ impl Certificate {
                 )
             }),
             version_3: read.version() == X509Version::V3,
+            signature: algorithm(&read.signature_algorithm.algorithm),
+            rsa_bits: match read.public_key().parsed() {
+                Ok(PublicKey::RSA(key)) => Some(key.key_size()),
+                _ => None,
+            },
             public_key: read.public_key().subject_public_key.data.to_vec(),
             raw_subject: read.subject().as_raw().to_vec(),
             raw_issuer: read.issuer().as_raw().to_vec(),
             der: der.to_vec(),
         })
+    }
+
+    /// Is it valid at that time?
+    pub(super) fn valid(&self, at: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&at)
     }
 
     /// Signed by its own name.
@@ -132,6 +149,15 @@ pub fn day(seconds: i64) -> String {
         }
         // Beyond the year 9999: the "no expiry" of RFC 5280 and worse.
         Err(_) => "no date".into(),
+    }
+}
+
+/// `ecdsa-with-SHA256`, or its number.
+fn algorithm(oid: &Oid<'_>) -> String {
+    match (oid2sn(oid, oid_registry()), oid.to_id_string()) {
+        (Ok(name), _) => name.to_owned(),
+        (Err(_), number) if number == "1.2.840.10045.4.1" => "ecdsa-with-SHA1".into(),
+        (Err(_), number) => number,
     }
 }
 

@@ -68,18 +68,64 @@ pub fn judge(set: &Set<'_>, now: i64, built: Option<i64>) -> Verdict {
         verdict: Verdict::default(),
         now,
         built,
+        holds: false,
     };
-    let authorities = set.ca.map(|item| court.authorities(&item));
+    let authorities = set.ca.map(|item| (court.certificates(&item), item));
     let key = set.key.and_then(|item| court.private(&item));
     let chain = set
         .certificate
         .map(|item| (court.certificates(&item), item));
-    if let Some((chain, item)) = &chain
-        && !chain.is_empty()
-    {
-        court.leaf(set, item, chain, key.as_deref(), authorities.as_deref());
+    let trusted = authorities
+        .as_ref()
+        .map_or(&[][..], |(all, _)| all.as_slice());
+    let own = chain
+        .as_ref()
+        .and_then(|(chain, item)| Some((Own::of(chain, key.as_deref())?, item)));
+    court.holds = match &own {
+        Some((own, _)) => chain::holds(own.leaf, &own.between, trusted, now),
+        None => trusted.iter().any(|one| one.valid(now)),
+    };
+    if let Some((all, item)) = &authorities {
+        court.authorities(item, all);
+    }
+    if let Some((own, item)) = &own {
+        court.leaf(set, item, own, key.as_deref(), trusted);
     }
     court.verdict
+}
+
+/// A node's certificate and its company.
+struct Own<'c> {
+    leaf: &'c Certificate,
+    /// Where it stands: first, if all is well.
+    position: usize,
+    /// The others, in their order.
+    between: Vec<&'c Certificate>,
+}
+
+impl<'c> Own<'c> {
+    /// The node's own is the one of the key, else the first that is no authority.
+    fn of(chain: &'c [Certificate], key: Option<&[u8]>) -> Option<Self> {
+        let position = key
+            .and_then(|key| chain.iter().position(|one| one.public_key == key))
+            .or_else(|| chain.iter().position(|one| !one.authority))
+            .unwrap_or(0);
+        let others = chain.iter().enumerate().filter(|(at, _)| *at != position);
+        Some(Self {
+            leaf: chain.get(position)?,
+            position,
+            between: others.map(|(_, one)| one).collect(),
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &'c Certificate> {
+        let (before, behind) = self.between.split_at(self.position.min(self.between.len()));
+        before
+            .iter()
+            .copied()
+            .chain([self.leaf])
+            .chain(behind.iter().copied())
+    }
 }
 
 /// Collects findings.
@@ -87,6 +133,10 @@ pub(super) struct Court {
     pub(super) verdict: Verdict,
     now: i64,
     built: Option<i64>,
+    /// Does the chain hold without anything that is not valid today? Then what
+    /// has expired is only in the way: a bundle keeps an old root beside the
+    /// new one, a chain ends in a cross-signature that is over.
+    holds: bool,
 }
 
 impl Court {
@@ -94,9 +144,8 @@ impl Court {
         self.verdict.findings.push(failure);
     }
 
-    fn authorities(&mut self, item: &Item<'_>) -> Vec<Certificate> {
-        let all = self.certificates(item);
-        for one in &all {
+    fn authorities(&mut self, item: &Item<'_>, all: &[Certificate]) {
+        for one in all {
             let problem = if !one.version_3 {
                 // Roots of the nineties have no extensions, and are trusted as they are.
                 None
@@ -122,24 +171,20 @@ impl Court {
                     )),
                 );
             }
-            self.dates(item, one);
+            self.dates(item, one, !self.holds);
         }
-        all
     }
 
     fn leaf(
         &mut self,
         set: &Set<'_>,
         item: &Item<'_>,
-        chain: &[Certificate],
+        own: &Own<'_>,
         key: Option<&[u8]>,
-        authorities: Option<&[Certificate]>,
+        authorities: &[Certificate],
     ) {
-        let position = leaf_position(chain, key);
-        let Some(leaf) = chain.get(position) else {
-            return;
-        };
-        if let Some(first) = chain.first().filter(|_| position > 0) {
+        let leaf = own.leaf;
+        if let Some(first) = own.all().next().filter(|_| own.position > 0) {
             self.find(
                 about(
                     &codes::PKI_ORDER,
@@ -150,17 +195,21 @@ impl Court {
                          certificate, {}, only at position {}",
                         first.subject,
                         leaf.subject,
-                        position + 1
+                        own.position + 1
                     ),
                 )
                 .remedy("Put the node's own certificate first, then each one that signed the one before: cat node.pem intermediate.pem"),
             );
         }
-        for one in chain {
-            self.dates(item, one);
+        for one in own.all() {
+            self.dates(item, one, !self.holds || one.der == leaf.der);
         }
         self.usage(set, item, leaf);
-        self.names(set, item, leaf);
+        // One of version 1 has no names, which is what is said of it.
+        let readable = chain::readable(leaf).is_ok() || !leaf.version_3;
+        if readable {
+            self.names(set, item, leaf);
+        }
         if let (Some(public), Some(key_item)) = (key, &set.key)
             && public != leaf.public_key
         {
@@ -177,23 +226,46 @@ impl Court {
                 .remedy("Give the key that the certificate was requested with; both of these must print the same: openssl pkey -pubout -in KEY; openssl x509 -noout -pubkey -in CERTIFICATE"),
             );
         }
-        if let (Some(authorities), Some(ca)) = (authorities, &set.ca)
-            && !authorities.is_empty()
-        {
-            let between: Vec<&Certificate> = chain
-                .iter()
-                .enumerate()
-                .filter(|(index, _)| *index != position)
-                .map(|(_, one)| one)
-                .collect();
-            self.chain(item, ca, leaf, &between, authorities);
+        match &set.ca {
+            Some(ca) if !authorities.is_empty() => self.chain(item, ca, own, authorities),
+            _ => {
+                if let Err(error) = chain::readable(leaf)
+                    && !readable
+                {
+                    self.broken(item, None, own, &[], &error);
+                }
+            }
         }
         self.verdict.leaf = Some(leaf.clone());
     }
 
-    fn dates(&mut self, item: &Item<'_>, one: &Certificate) {
+    fn dates(&mut self, item: &Item<'_>, one: &Certificate, needed: bool) {
         let (now, subject) = (self.now, &one.subject);
-        if now < one.not_before {
+        if !one.valid(now) && !needed {
+            let (code, what) = if now < one.not_before {
+                (
+                    &codes::PKI_NOT_YET_VALID,
+                    format!("{subject} is valid only from {} on", day(one.not_before)),
+                )
+            } else {
+                (
+                    &codes::PKI_EXPIRED,
+                    format!("{subject} expired on {}", day(one.not_after)),
+                )
+            };
+            self.verdict.warnings.push(
+                about(
+                    code,
+                    item,
+                    one,
+                    format!("{what}; nothing here depends on it"),
+                )
+                .remedy(format!(
+                    "Take it out of {} when no peer needs it: some programs stop at it.",
+                    item.field
+                )),
+            );
+        } else if now < one.not_before {
             let clock = match self.built {
                 Some(built) if now < built => format!(
                     "This node's clock says {}, and its image was made on {}: mend the clock \
@@ -341,11 +413,14 @@ impl Court {
         &mut self,
         item: &Item<'_>,
         ca: &Item<'_>,
-        leaf: &Certificate,
-        between: &[&Certificate],
+        own: &Own<'_>,
         authorities: &[Certificate],
     ) {
-        let Err(error) = chain::verify(leaf, between, authorities, self.now) else {
+        if self.holds {
+            return;
+        }
+        let authorities: Vec<&Certificate> = authorities.iter().collect();
+        let Err(error) = chain::verify(own.leaf, &own.between, &authorities, self.now) else {
             return;
         };
         // Dates are said one by one, and usages by `usage`.
@@ -356,32 +431,41 @@ impl Court {
             }
             _ => false,
         };
-        if said {
-            return;
+        if !said {
+            self.broken(item, Some(ca), own, &authorities, &error);
         }
-        let what = chain::explain(&error, leaf, between, authorities, ca.field);
-        let mut failure = about(&codes::PKI_CHAIN, item, leaf, what)
-            .remedy(format!(
-                "Put the intermediate certificates behind the node's own in {}, and the authority \
-                 that signed the last of them in {}.",
-                item.field, ca.field
-            ))
+    }
+
+    fn broken(
+        &mut self,
+        item: &Item<'_>,
+        ca: Option<&Item<'_>>,
+        own: &Own<'_>,
+        authorities: &[&Certificate],
+        error: &Chain,
+    ) {
+        let field = ca.map_or("the authorities", |ca| ca.field);
+        let reason = chain::explain(error, own.leaf, &own.between, authorities, field);
+        let remedy = reason.remedy.map_or_else(
+            || {
+                format!(
+                    "Put the intermediate certificates behind the node's own in {}, and the authority \
+                     that signed the last of them in {field}.",
+                    item.field
+                )
+            },
+            str::to_owned,
+        );
+        let mut failure = about(&codes::PKI_CHAIN, item, own.leaf, reason.what)
+            .remedy(remedy)
             .next_command(format!(
                 "openssl verify -CAfile {} -untrusted {1} {1}",
-                ca.file.unwrap_or("CA"),
+                ca.and_then(|ca| ca.file).unwrap_or("CA"),
                 item.file.unwrap_or("CERTIFICATE")
             ));
-        failure.causes.push(error.to_string());
+        failure.causes.extend(reason.cause);
         self.find(failure);
     }
-}
-
-/// Where the node's own certificate stands: the one of the key, else the first
-/// that is no authority.
-fn leaf_position(chain: &[Certificate], key: Option<&[u8]>) -> usize {
-    key.and_then(|key| chain.iter().position(|one| one.public_key == key))
-        .or_else(|| chain.iter().position(|one| !one.authority))
-        .unwrap_or(0)
 }
 
 pub(super) fn failure(code: &'static Code, item: &Item<'_>, what: impl AsRef<str>) -> Failure {

@@ -1,7 +1,10 @@
-//! A private key's public half, which a certificate must carry.
+//! A private key's public half, which a certificate must carry, and what kind
+//! of key it is when it cannot be used.
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use x509_parser::der_parser::ber::BerObject;
+use x509_parser::der_parser::der::parse_der;
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
 
 use super::pem::Block;
@@ -20,4 +23,76 @@ pub(super) fn public_half(block: &Block) -> Option<Vec<u8>> {
     let public = key.public_key()?;
     let (_, public) = SubjectPublicKeyInfo::from_der(public.as_ref()).ok()?;
     Some(public.subject_public_key.data.to_vec())
+}
+
+/// Why TLS cannot use a key: `RSA of 1024 bits: 2048 are the least that is
+/// safe`. `None` when it should be usable, so that it must be damaged.
+pub(super) fn kind(block: &Block) -> Option<String> {
+    let unknown = |kind: &str| Some(format!("{kind}, which TLS in the agent cannot use"));
+    if block.label == "OPENSSH PRIVATE KEY" {
+        return Some("one of SSH, in OpenSSH's own form, and none of a certificate".into());
+    }
+    if block.label == "DSA PRIVATE KEY" {
+        return unknown("DSA");
+    }
+    let (_, key) = parse_der(&block.der).ok()?;
+    let parts = key.as_sequence().ok()?;
+    if block.label == "RSA PRIVATE KEY" {
+        return rsa(parts);
+    }
+    if block.label == "EC PRIVATE KEY" {
+        // The curve is the optional part with the tag 0.
+        let curve = parts
+            .iter()
+            .filter_map(|part| part.as_slice().ok())
+            .find_map(|part| {
+                let (_, part) = parse_der(part).ok()?;
+                (part.as_oid().is_ok() || part.as_sequence().is_ok()).then_some(part)
+            })?;
+        return elliptic(&curve);
+    }
+    let algorithm = parts.get(1)?.as_sequence().ok()?;
+    let inner = parts.get(2)?.as_slice().ok()?;
+    match algorithm.first()?.as_oid().ok()?.to_id_string().as_str() {
+        "1.2.840.113549.1.1.1" => rsa(parse_der(inner).ok()?.1.as_sequence().ok()?),
+        "1.2.840.10045.2.1" => elliptic(algorithm.get(1)?),
+        "1.2.840.113549.1.1.10" => unknown("RSA for PSS signatures alone (RSASSA-PSS)"),
+        "1.2.840.10040.4.1" => unknown("DSA"),
+        "1.3.101.112" => None,
+        "1.3.101.113" => unknown("Ed448"),
+        other => unknown(&format!("of the algorithm {other}")),
+    }
+}
+
+/// The parts of an `RSAPrivateKey`: version, modulus, public exponent and more.
+fn rsa(parts: &[BerObject<'_>]) -> Option<String> {
+    let bits = parts.get(1)?.as_biguint().ok()?.bits();
+    let exponent = parts.get(2)?.as_biguint().ok()?;
+    match bits {
+        ..2048 => Some(format!(
+            "RSA of {bits} bits: 2048 are the least that is safe"
+        )),
+        4097.. => Some(format!(
+            "RSA of {bits} bits: TLS in the agent takes 4096 at most"
+        )),
+        _ if exponent.bits() < 17 => Some(format!(
+            "RSA with the public exponent {exponent}: 65537 is the least that is safe"
+        )),
+        _ => None,
+    }
+}
+
+fn elliptic(curve: &BerObject<'_>) -> Option<String> {
+    let name = match curve.as_oid() {
+        Err(_) => "a curve of its own".to_owned(),
+        Ok(oid) => match oid.to_id_string().as_str() {
+            "1.2.840.10045.3.1.7" | "1.3.132.0.34" => return None,
+            "1.3.132.0.35" => "P-521".to_owned(),
+            "1.3.132.0.10" => "secp256k1".to_owned(),
+            other => format!("the curve {other}"),
+        },
+    };
+    Some(format!(
+        "ECDSA with {name}, which TLS in the agent cannot use"
+    ))
 }

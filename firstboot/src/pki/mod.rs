@@ -16,8 +16,8 @@ mod read;
 
 pub use facts::{Certificate, day};
 pub use judge::{Item, Set, Usage, Verdict, WARN_DAYS, judge};
+pub(crate) use pem::converted;
 pub use pem::{Thing, certificates, der_thing};
-pub(crate) use read::converted;
 
 #[cfg(test)]
 mod tests;

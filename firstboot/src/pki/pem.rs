@@ -11,6 +11,9 @@ pub(super) struct Block {
     pub(super) label: String,
     /// Line of its header, from 1.
     pub(super) line: usize,
+    /// Does something stand before the dashes? OpenSSL finds no block there,
+    /// and so do the daemons that use it.
+    pub(super) indented: bool,
     /// Decoded; may be a private key.
     pub(super) der: Zeroizing<Vec<u8>>,
 }
@@ -22,6 +25,50 @@ pub enum Thing {
     Certificate,
     /// A private key, or anything else.
     Key,
+    /// Certificates and mostly their key, as Windows exports them (.pfx, .p12).
+    Pkcs12,
+    /// Certificates, as Windows authorities give them out (.p7b).
+    Pkcs7,
+}
+
+impl Thing {
+    /// What it is: `is a certificate in DER form`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Certificate => "a certificate in DER form",
+            Self::Key => "in DER form",
+            Self::Pkcs12 => "a PKCS#12 container (.pfx)",
+            Self::Pkcs7 => "a PKCS#7 container (.p7b)",
+        }
+    }
+
+    /// The command that makes PEM of it; `private` when a key is wanted.
+    pub fn conversion(self, private: bool, file: &str) -> String {
+        let program = match (self, private) {
+            (Self::Certificate, _) | (Self::Key, false) => "x509 -inform der",
+            (Self::Key, true) => "pkey -inform der",
+            (Self::Pkcs12, true) => "pkcs12 -nocerts -nodes",
+            (Self::Pkcs12, false) => "pkcs12 -nokeys",
+            (Self::Pkcs7, _) => "pkcs7 -inform der -print_certs",
+        };
+        let mut made = converted(file);
+        if (self, private) == (Self::Pkcs12, true) {
+            // The certificates come out of the same file.
+            made = made.replace(".converted.pem", ".key.pem");
+        }
+        format!("openssl {program} -in {file} -out {made}")
+    }
+}
+
+/// Beside the file in DER form, and never a name that looks like a mistake.
+pub(crate) fn converted(file: &str) -> String {
+    let stem = [
+        ".pem", ".der", ".crt", ".cer", ".key", ".pfx", ".p12", ".p7b",
+    ]
+    .iter()
+    .find_map(|ending| file.strip_suffix(ending))
+    .unwrap_or(file);
+    format!("{stem}.converted.pem")
 }
 
 /// Why bytes are not usable PEM.
@@ -53,8 +100,9 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
         };
         let mut body = Zeroizing::new(String::new());
         let mut ended = false;
-        for (_, text) in lines.by_ref() {
-            let text = text.trim();
+        let mut indented = !header.starts_with('-');
+        for (_, whole) in lines.by_ref() {
+            let text = whole.trim();
             if text.starts_with("Proc-Type:") && text.contains("ENCRYPTED") {
                 return Err(NotPem::Encrypted(label.into()));
             }
@@ -65,6 +113,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
                     )));
                 }
                 ended = true;
+                indented |= !whole.starts_with('-');
                 break;
             }
             if begins(text) {
@@ -90,6 +139,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
         blocks.push(Block {
             label: label.into(),
             line,
+            indented,
             der: Zeroizing::new(der),
         });
     }
@@ -108,7 +158,7 @@ const LABEL: usize = 40;
 /// are shown, and in a text that lost its line breaks everything, the key
 /// included, stands between the first and the last dashes.
 fn marker<'t>(line: &'t str, word: &str) -> Option<&'t str> {
-    line.trim()
+    bare(line)
         .strip_prefix("-----")?
         .strip_prefix(word)?
         .strip_prefix(' ')?
@@ -123,7 +173,13 @@ fn marker<'t>(line: &'t str, word: &str) -> Option<&'t str> {
 
 /// Does a block begin in this line, well or badly?
 fn begins(line: &str) -> bool {
-    line.trim().starts_with("-----BEGIN ")
+    bare(line).starts_with("-----BEGIN ")
+}
+
+/// The line without what may stand around it, which is white space or an
+/// editor's byte order mark.
+fn bare(line: &str) -> &str {
+    line.trim().trim_start_matches('\u{feff}').trim_start()
 }
 
 fn broken_header(line: usize) -> String {
@@ -133,17 +189,33 @@ fn broken_header(line: usize) -> String {
     )
 }
 
+/// OID 1.2.840.113549.1.7.2, signed data.
+const SIGNED_DATA: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
+
 /// What it is, when the bytes are DER: a SEQUENCE with a length of two or more
-/// bytes, which no text starts with.
+/// bytes, which no text starts with, or a short key, whose version follows.
 pub fn der_thing(bytes: &[u8]) -> Option<Thing> {
-    match bytes {
-        [0x30, 0x81..=0x84, ..] => Some(if Certificate::parse(bytes).is_ok() {
-            Thing::Certificate
-        } else {
-            Thing::Key
-        }),
-        _ => None,
-    }
+    let content = match bytes {
+        [0x30, 0x81, _, content @ ..]
+        | [0x30, 0x82, _, _, content @ ..]
+        | [0x30, 0x83, _, _, _, content @ ..]
+        | [0x30, 0x84, _, _, _, _, content @ ..] => content,
+        [0x30, length @ ..=0x7f, content @ ..]
+            if content.len() == usize::from(*length) && content.starts_with(&[2, 1]) =>
+        {
+            content
+        }
+        _ => return None,
+    };
+    Some(if Certificate::parse(bytes).is_ok() {
+        Thing::Certificate
+    } else if content.starts_with(&[2, 1, 3, 0x30]) {
+        Thing::Pkcs12
+    } else if content.starts_with(&SIGNED_DATA) {
+        Thing::Pkcs7
+    } else {
+        Thing::Key
+    })
 }
 
 /// The certificates of a PEM text, for whoever only wants to show them.

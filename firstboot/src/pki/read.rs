@@ -31,6 +31,14 @@ impl Court {
                             format!("the certificate of line {} cannot be read", block.line),
                         );
                         failure.causes.push(error);
+                        if block.label == "TRUSTED CERTIFICATE" {
+                            // What OpenSSL trusts it for stands behind it.
+                            let file = item.file.unwrap_or("FILE");
+                            failure = failure.remedy(format!(
+                                "Write it as a plain certificate: openssl x509 -in {file} -out {}",
+                                pem::converted(file)
+                            ));
+                        }
                         self.find(failure);
                     }
                 }
@@ -90,24 +98,21 @@ impl Court {
         }
         let public = key::public_half(first);
         if public.is_none() {
+            let what = match key::kind(first) {
+                Some(kind) => format!("the key is {kind}"),
+                None => format!("the {} is damaged", first.label),
+            };
             self.find(
-                failure(
-                    &codes::PKI_SYNTAX,
-                    item,
-                    format!(
-                        "the {} is damaged, or of a kind that cannot be used",
-                        first.label
-                    ),
-                )
-                .remedy(
-                    "Use RSA of 2048 bits or more, ECDSA P-256 or P-384, or Ed25519; a new pair: \
-                     openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-                     -keyout node.key -out node.csr",
-                )
-                .next_command(format!(
-                    "openssl pkey -noout -check -in {}",
-                    item.file.unwrap_or("FILE")
-                )),
+                failure(&codes::PKI_SYNTAX, item, what)
+                    .remedy(
+                        "Use RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, or Ed25519; a new pair: \
+                         openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+                         -keyout node.key -out node.csr",
+                    )
+                    .next_command(format!(
+                        "openssl pkey -noout -check -in {}",
+                        item.file.unwrap_or("FILE")
+                    )),
             );
         }
         public
@@ -116,22 +121,30 @@ impl Court {
     fn blocks(&mut self, item: &Item<'_>, wanted: Thing) -> Option<Vec<Block>> {
         let file = item.file.unwrap_or("FILE");
         let failure = match pem::blocks(item.bytes) {
-            Ok(blocks) => return Some(blocks),
+            Ok(blocks) => match blocks.iter().find(|block| block.indented) {
+                None => return Some(blocks),
+                Some(block) => failure(
+                    &codes::PKI_SYNTAX,
+                    item,
+                    format!(
+                        "the block {} of line {} is indented, and OpenSSL finds no block that is",
+                        block.label, block.line
+                    ),
+                )
+                .remedy(
+                    "Remove what stands before the dashes: spaces, or an editor's byte order mark.",
+                ),
+            },
             Err(NotPem::Syntax(problem)) => failure(&codes::PKI_SYNTAX, item, problem),
-            Err(NotPem::Der(thing)) => {
-                let what = match thing {
-                    Thing::Certificate => "a certificate in DER form",
-                    Thing::Key => "in DER form",
-                };
-                let program = match wanted {
-                    Thing::Certificate => "x509",
-                    Thing::Key => "pkey",
-                };
-                failure(&codes::PKI_DER, item, format!("is {what}, not PEM text")).remedy(format!(
-                    "Convert it: openssl {program} -inform der -in {file} -out {}",
-                    converted(file)
-                ))
-            }
+            Err(NotPem::Der(thing)) => failure(
+                &codes::PKI_DER,
+                item,
+                format!("is {}, not PEM text", thing.words()),
+            )
+            .remedy(format!(
+                "Convert it: {}",
+                thing.conversion(wanted == Thing::Key, file)
+            )),
             Err(NotPem::Encrypted(label)) => failure(
                 &codes::PKI_ENCRYPTED,
                 item,
@@ -147,15 +160,6 @@ impl Court {
         self.find(failure);
         None
     }
-}
-
-/// Beside the file in DER form, and never a name that looks like a mistake.
-pub(crate) fn converted(file: &str) -> String {
-    let stem = [".pem", ".der", ".crt", ".cer", ".key"]
-        .iter()
-        .find_map(|ending| file.strip_suffix(ending))
-        .unwrap_or(file);
-    format!("{stem}.converted.pem")
 }
 
 fn misplaced(item: &Item<'_>, found: &str, wanted: &str) -> Failure {

@@ -57,7 +57,13 @@ pub static CHECKS: &[Check] = &[
         about: "certificates last for 30 days more, the consoles' names this node, and the files of keys are root's alone",
         on_node: false,
         timely: true,
-        codes: &[&codes::PKI_EXPIRING, &codes::PKI_NAME, &codes::PKI_MODE],
+        codes: &[
+            &codes::PKI_EXPIRING,
+            &codes::PKI_EXPIRED,
+            &codes::PKI_NOT_YET_VALID,
+            &codes::PKI_NAME,
+            &codes::PKI_MODE,
+        ],
         run: |context| now(Ok(pki::lasting(context))),
     },
     Check {

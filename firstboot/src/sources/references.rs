@@ -40,8 +40,8 @@ impl Nowhere {
     }
 }
 
-/// The text that `reference` leads to, less one closing line break. Pushes a
-/// warning when every user can read it.
+/// The text that `reference` leads to, less a byte order mark and one closing
+/// line break. Pushes a warning when every user can read it.
 pub(super) fn follow(
     places: &Places,
     field: &str,
@@ -142,18 +142,18 @@ fn binary(field: &str, path: &Path, shown: &str) -> Option<Nowhere> {
     let mut start = Vec::new();
     let file = fs_err::File::open(path).ok()?;
     std::io::Read::read_to_end(&mut std::io::Read::take(file, read::LIMIT), &mut start).ok()?;
-    let program = match pki::der_thing(&start)? {
-        pki::Thing::Certificate => "x509",
-        pki::Thing::Key => "pkey",
-    };
+    let thing = pki::der_thing(&start)?;
     let name = path.display().to_string();
     Some(Nowhere {
         code: Some(&codes::PKI_DER),
         ..unresolved(
-            format!("refers to the {shown}, which is DER, not PEM text"),
             format!(
-                "convert it: openssl {program} -inform der -in {name} -out {}",
-                pki::converted(&name)
+                "refers to the {shown}, which is {}, not PEM text",
+                thing.words()
+            ),
+            format!(
+                "convert it: {}",
+                thing.conversion(field.ends_with("key"), &name)
             ),
         )
         .into()
@@ -168,6 +168,8 @@ fn is_public(field: &str) -> bool {
 
 fn text(text: &Secret, shown: &str) -> Result<Secret, Unresolved> {
     let text = text.expose();
+    // No editor's mark belongs to a secret, and OpenSSL finds no PEM behind it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let text = text
         .strip_suffix("\r\n")
         .or_else(|| text.strip_suffix('\n'))

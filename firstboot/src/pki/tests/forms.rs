@@ -157,7 +157,7 @@ fn a_key_is_compared_in_every_form_that_openssl_writes() {
     assert!(
         verdict.findings[0]
             .remedy_text()
-            .contains("RSA of 2048 bits or more")
+            .contains("RSA of 2048 to 4096 bits")
     );
 }
 

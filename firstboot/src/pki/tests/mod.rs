@@ -3,6 +3,7 @@
 
 mod forms;
 mod leaks;
+mod real;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,

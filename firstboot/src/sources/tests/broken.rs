@@ -119,6 +119,9 @@ fn references_lead_to_credentials_and_files_or_say_where_they_do_not() {
     for machine in [
         with("{ credential = \"my-dsn\" }").credential("my-dsn", dsn),
         with("{ credential = \"sf.my-dsn\" }").credential("sf.my-dsn", dsn),
+        // As an editor of Windows saves it.
+        with("{ credential = \"my-dsn\" }")
+            .credential("my-dsn", format!("\u{feff}{}\r\n", dsn.trim())),
         with("{ file = \"/run/keys/dsn\" }").file("/run/keys/dsn", dsn),
     ] {
         let loaded = machine.load().unwrap();
