@@ -9,7 +9,7 @@ use std::fmt;
 pub enum UserData<'d> {
     /// A text that can be our TOML, less a byte order mark.
     Text(&'d str),
-    /// Nothing but white space.
+    /// Nothing but white space, or a `#cloud-config` with nothing in it.
     Empty,
 }
 
@@ -70,6 +70,9 @@ pub fn user_data(bytes: &[u8]) -> Result<UserData<'_>, Foreign> {
     if start.is_empty() {
         return Ok(UserData::Empty);
     }
+    if is_empty_cloud_config(start) {
+        return Ok(UserData::Empty);
+    }
     let head: String = start.chars().take(64).collect::<String>().to_lowercase();
     if let Some((_, kind)) = CLOUD_INIT.iter().find(|(word, _)| head.starts_with(word)) {
         return Err(Foreign::CloudInit(kind));
@@ -81,6 +84,17 @@ pub fn user_data(bytes: &[u8]) -> Result<UserData<'_>, Foreign> {
         return Err(Foreign::Ignition);
     }
     Ok(UserData::Text(text))
+}
+
+/// A `#cloud-config` that says nothing to anybody. Shaken Fist puts one on the
+/// config drive of every instance that was given no user data, since
+/// cloud-init complains about an empty file.
+fn is_empty_cloud_config(text: &str) -> bool {
+    let mut lines = text.lines().map(str::trim);
+    lines
+        .next()
+        .is_some_and(|first| first.eq_ignore_ascii_case("#cloud-config"))
+        && lines.all(|line| line.is_empty() || line.starts_with('#') || line == "---")
 }
 
 impl fmt::Display for Foreign {
@@ -147,13 +161,19 @@ mod tests {
 
     #[test]
     fn documents_are_told_apart() {
-        let table: [(&[u8], &str); 14] = [
+        let table: [(&[u8], &str); 17] = [
             (b"schema = 1\n", "ours"),
             (b"\xef\xbb\xbf#sf-metadata\nschema = 1\n\0\0", "ours"),
             (b" \r\n\n", "empty"),
             (b"", "empty"),
             (
                 b"\n#cloud-config\nx: 1",
+                "a #cloud-config document, which is for cloud-init",
+            ),
+            (b"#cloud-config\n", "empty"),
+            (b"#cloud-config\r\n\r\n# nothing\r\n", "empty"),
+            (
+                b"#cloud-config\n{}\n",
                 "a #cloud-config document, which is for cloud-init",
             ),
             (b"#!/bin/sh\n", "a script (#!), which is for cloud-init"),

@@ -166,6 +166,7 @@ fn a_cloud_without_user_data_is_not_here() {
         (Cloud::Gce, Server::start(gce(vec![]))),
         (Cloud::Azure, Server::start(azure(""))),
         (Cloud::Ec2, Server::start(ec2(Some("\n")))),
+        (Cloud::Ec2, Server::start(ec2(Some("#cloud-config\n")))),
     ] {
         let machine = machine_in(cloud);
         let collected = ask(&machine, &server.url(""));
@@ -181,6 +182,7 @@ fn a_cloud_without_user_data_is_not_here() {
     OpenStack user data: the OpenStack metadata service has no user data for this machine (404 or empty for /openstack/latest/user_data)
     GCE user data: the GCE metadata service has no user data for this machine (404 or empty for the attributes sf-metadata and user-data)
     Azure user data: the Azure metadata service has no user data for this machine (404 or empty for userData)
+    EC2 user data: the user data is empty
     EC2 user data: the user data is empty
     ");
 }
@@ -258,7 +260,7 @@ fn gces_own_attribute_wins_over_cloud_inits() {
         ("user-data", "#cloud-config\n"),
     ]));
     load(&ask(&machine_in(Cloud::Gce), &server.url(""))).unwrap();
-    let server = Server::start(gce(vec![("user-data", "#cloud-config\n")]));
+    let server = Server::start(gce(vec![("user-data", "#cloud-config\nusers: []\n")]));
     let rejected = load(&ask(&machine_in(Cloud::Gce), &server.url(""))).unwrap_err();
     assert_eq!(rejected.failures[0].code.id, "SF-META-FOREIGN");
     assert!(rejected.failures[0].remedy_text().contains("sf-metadata"));

@@ -279,6 +279,29 @@ fn drives_without_metadata_are_not_here() {
     ");
 }
 
+/// What Shaken Fist attaches to an instance that was given no user data: its
+/// disc has level 4, both kinds of names, and a `#cloud-config` without content.
+#[test]
+fn shaken_fists_drive_without_user_data_is_not_here() {
+    let drive = image(
+        Format::Iso(&["-iso-level", "4", "-rock", "-joliet"]),
+        "config-2",
+        &[
+            ("openstack/latest/user_data", b"#cloud-config\n"),
+            ("openstack/latest/meta_data.json", b"{\"uuid\": \"u-1\"}"),
+            ("openstack/2017-02-22/user_data", b"#cloud-config\n"),
+        ],
+    );
+    let machine = Machine::new()
+        .file("/dev/disk/by-label/config-2", drive)
+        .file(FILE, GOOD);
+    machine.load().unwrap();
+    assert_eq!(
+        looked(&machine, Layer::OpenStackDrive),
+        "OpenStack config drive config-2: its openstack/latest/user_data is empty (instance u-1)"
+    );
+}
+
 #[test]
 fn an_own_file_wins_over_user_data_of_cloud_init() {
     let machine = nocloud(&[

@@ -236,7 +236,7 @@ fn every_bad_answer_has_its_own_code() {
 #[test]
 fn a_page_without_a_type_is_recognised_and_user_data_for_others_too() {
     let page = "<!doctype html><title>log in</title>";
-    let script = "#cloud-config\n";
+    let script = "#cloud-config\nusers: []\n";
     for (text, code) in [(page, "SF-META-FOREIGN"), (script, "SF-META-FOREIGN")] {
         let server = Server::start(move |_| answer(200, text));
         let machine = booted(&format!(
