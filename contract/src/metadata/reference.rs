@@ -73,7 +73,8 @@ A cloud is known by the machine's DMI (`/sys/class/dmi/id`), never by trying add
 | GCE | product `Google Compute Engine`, or serial `GoogleCloud-…` | the instance attribute `sf-metadata`, else `user-data` |
 | Azure | asset tag `7783-7084-3265-9085-8269-3286-77` | `userData` |
 
-No user data (404, or empty) is \"not here\".
+No user data (404, or empty) is \"not here\". OpenStack, GCE and Azure are asked for the instance's id first: while that is 404
+the service does not know the instance yet, and is waited for.
 
 ### When a server does not answer
 

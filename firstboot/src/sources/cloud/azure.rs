@@ -5,13 +5,14 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Problem, Request, Said, Service};
+use super::{Problem, Request, Said, Service, id_of};
 use crate::sources::http::Trouble;
 
 const USER_DATA: &str = "/metadata/instance/compute/userData?api-version=2021-01-01&format=text";
 const INSTANCE: &str = "/metadata/instance/compute/vmId?api-version=2021-01-01&format=text";
 
 pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+    let instance = service.known(get(service, INSTANCE)).await?;
     let request = get(service, USER_DATA);
     let encoded = service.document(&request).await?;
     let Some(encoded) = encoded.filter(|encoded| !encoded.trim_ascii().is_empty()) else {
@@ -19,8 +20,7 @@ pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
     };
     let document =
         decode(&encoded).map_err(|error| service.problem(&Trouble::NotHttp(error), &request))?;
-    let instance = service.instance(&get(service, INSTANCE)).await?;
-    Ok(Said::Document(document, instance))
+    Ok(Said::Document(document, id_of(&instance)))
 }
 
 /// `userData` as the service gives it: base64 with its padding; line breaks do

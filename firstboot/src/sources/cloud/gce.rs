@@ -1,7 +1,7 @@
 //! Google Compute Engine's metadata server: the instance attribute
 //! `sf-metadata`, else `user-data`. It refuses requests without the header.
 
-use super::{Problem, Request, Said, Service};
+use super::{Problem, Request, Said, Service, id_of};
 
 const ATTRIBUTES: [&str; 2] = [
     "/computeMetadata/v1/instance/attributes/sf-metadata",
@@ -10,11 +10,10 @@ const ATTRIBUTES: [&str; 2] = [
 const INSTANCE: &str = "/computeMetadata/v1/instance/id";
 
 pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+    let instance = service.known(get(service, INSTANCE)).await?;
     for path in ATTRIBUTES {
-        let request = get(service, path);
-        if let Some(document) = service.document(&request).await? {
-            let instance = service.instance(&get(service, INSTANCE)).await?;
-            return Ok(Said::Document(document, instance));
+        if let Some(document) = service.document(&get(service, path)).await? {
+            return Ok(Said::Document(document, id_of(&instance)));
         }
     }
     Ok(service.nothing("the attributes sf-metadata and user-data"))

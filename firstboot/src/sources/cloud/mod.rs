@@ -96,7 +96,13 @@ impl Cloud {
         } else if ["OpenStack Nova", "OpenStack Compute"]
             .iter()
             .any(|name| dmi.product_name == *name || tag == *name)
-            || ["OpenTelekomCloud", "SAP CCloud VM", "HUAWEICLOUD"].contains(&tag)
+            || [
+                "OpenTelekomCloud",
+                "SAP CCloud VM",
+                "HUAWEICLOUD",
+                "Samsung Cloud Platform",
+            ]
+            .contains(&tag)
         {
             Some(Self::OpenStack)
         } else {
@@ -210,7 +216,23 @@ impl Service<'_> {
     /// The cloud's name for this instance, from a plain text.
     async fn instance(&mut self, request: &Request) -> Result<Option<String>, Problem> {
         let id = self.document(request).await?;
-        Ok(id.and_then(|id| envelope::clean(&String::from_utf8_lossy(&id))))
+        Ok(id.as_deref().and_then(|id| id_of(id)))
+    }
+
+    /// What the service says of the instance itself, which it does for every one.
+    /// It is asked first: while a service does not know the instance yet
+    /// (`OpenStack`'s before the port is bound, Azure's while it starts) it says
+    /// 404 to everything, and nothing about user data by that.
+    async fn known(&mut self, request: Request) -> Result<Zeroizing<Vec<u8>>, Problem> {
+        let request = Request {
+            not_now: &[404, 410],
+            ..request
+        };
+        let answer = self.send(&request).await?;
+        match answer.status {
+            200 => Ok(answer.body),
+            status => Err(self.problem(&Trouble::Status(status), &request)),
+        }
     }
 
     fn source(&self) -> String {
@@ -233,6 +255,11 @@ impl Service<'_> {
             self.source()
         ))
     }
+}
+
+/// The id that is all of an answer.
+fn id_of(text: &[u8]) -> Option<String> {
+    envelope::clean(&String::from_utf8_lossy(text))
 }
 
 #[cfg(test)]
@@ -265,6 +292,11 @@ mod tests {
                 Some(Cloud::OpenStack),
             ),
             ("chassis_asset_tag", "HUAWEICLOUD", Some(Cloud::OpenStack)),
+            (
+                "chassis_asset_tag",
+                "Samsung Cloud Platform",
+                Some(Cloud::OpenStack),
+            ),
             (
                 "chassis_asset_tag",
                 "7783-7084-3265-9085-8269-3286-77",

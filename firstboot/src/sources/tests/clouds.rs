@@ -187,6 +187,49 @@ fn a_cloud_without_user_data_is_not_here() {
     ");
 }
 
+/// `OpenStack`'s service says 404 to everything until the instance's port is
+/// bound, Azure's while it starts: that is no answer about user data.
+#[test]
+fn a_service_that_does_not_know_the_instance_yet_is_waited_for() {
+    let patient = Remote::Ask {
+        wait: Duration::from_secs(20),
+        wait_with_copy: Duration::ZERO,
+    };
+    for cloud in [Cloud::OpenStack, Cloud::Gce, Cloud::Azure] {
+        let late = |early: u8| {
+            let turn = AtomicU8::new(0);
+            let mut real: Box<dyn FnMut(&Asked) -> Act + Send> = match cloud {
+                Cloud::OpenStack => Box::new(openstack(Some(GOOD))),
+                Cloud::Gce => Box::new(gce(vec![("user-data", GOOD)])),
+                _ => Box::new(azure(GOOD)),
+            };
+            Server::start(move |asked| {
+                if turn.fetch_add(1, Ordering::SeqCst) < early {
+                    answer(404, "")
+                } else {
+                    real(asked)
+                }
+            })
+        };
+        let machine = machine_in(cloud);
+        let (never, soon) = (late(u8::MAX), late(4));
+        let rejected = load(&ask(&machine, &never.url(""))).unwrap_err();
+        let failure = &rejected.failures[0];
+        assert_eq!(
+            (failure.code.id, failure.kind().exit_code()),
+            ("SF-FETCH-UNAVAILABLE", 75),
+            "{cloud:?}: {failure:?}"
+        );
+        let places = machine.places().remote(patient);
+        let collected = collect(&places.metadata_service(soon.url("")));
+        assert_eq!(
+            load(&collected).unwrap().metadata.node.name,
+            "hv1.example.com",
+            "{cloud:?}"
+        );
+    }
+}
+
 #[test]
 fn that_a_cloud_has_no_user_data_is_remembered_too() {
     let server = Server::start(ec2(None));
