@@ -57,7 +57,7 @@ NoCloud and an OpenStack drive are both read. A run waits up to 10 seconds for u
 | `sf.metadata_url=URL` | `sf.metadata_url` | where the document is: `http://` or `https://`, at most 1 MiB, not compressed; redirects are refused, proxies are not used, the query is never shown |
 | `sf.metadata_sha256=HEX` | `sf.metadata_sha256` | the document's SHA-256; `http://` cannot do without |
 | `sf.metadata_ca=sha256:HEX` | `sf.metadata_ca` | fingerprint of the CA certificate that the server sends in its chain and that its certificate comes from; or `system`, the public CAs of the image; the credential can also hold the CA in PEM; `https://` cannot do without |
-| `sf.metadata_cloud=no` | - | the cloud's metadata service is not asked |
+| `sf.metadata_cloud=no` | `sf.metadata_cloud` | the cloud's metadata service is not asked |
 
 A setting that is given twice must say the same. The kernel command line is readable for everybody on the node: a secret
 belongs into the document.

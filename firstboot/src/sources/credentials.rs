@@ -99,7 +99,7 @@ pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Fa
     for name in names {
         let path = &name[PREFIX.len()..];
         if fields::find(path).is_some()
-            || url::CREDENTIALS.contains(&name.as_str())
+            || url::PARAMETERS.contains(&name.as_str())
             || referred(&name)
         {
             continue;

@@ -27,10 +27,10 @@ const SHA256: &str = "sf.metadata_sha256";
 const CA: &str = "sf.metadata_ca";
 /// Whether the cloud's metadata service is asked.
 pub(super) const CLOUD: &str = "sf.metadata_cloud";
-/// Credentials that say where metadata is, rather than being metadata.
-pub(super) const CREDENTIALS: [&str; 3] = [URL, SHA256, CA];
-/// Everything of ours on the kernel command line.
-const PARAMETERS: [&str; 4] = [URL, SHA256, CA, CLOUD];
+/// Everything of ours on the kernel command line. The same as credentials say
+/// where metadata is, rather than being metadata: a cloud gives nobody a kernel
+/// command line, and a unified kernel image has its own.
+pub(super) const PARAMETERS: [&str; 4] = [URL, SHA256, CA, CLOUD];
 /// What `sf.metadata_ca=system` means.
 const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -65,16 +65,19 @@ struct Setting {
     from: String,
 }
 
-/// Does the kernel command line say that the cloud is not to be asked?
-pub(super) fn cloud_is_off(places: &Places) -> Result<bool, Box<Failure>> {
-    match parameter(places, CLOUD)? {
-        None => Ok(false),
-        Some(value) if value == "no" => Ok(true),
-        Some(value) if value == "yes" => Ok(false),
-        Some(_) => Err(Box::new(
-            Failure::new(&codes::FETCH_URL, format!("{CLOUD} is neither yes nor no"))
-                .source("kernel command line")
-                .remedy(format!("Write {CLOUD}=no, or leave it out.")),
+/// Where it says that the cloud is not to be asked, if it does.
+pub(super) fn cloud_is_off(places: &Places) -> Result<Option<String>, Box<Failure>> {
+    let Some(Setting { value, from }) = setting(places, CLOUD)? else {
+        return Ok(None);
+    };
+    match value.expose() {
+        "no" => Ok(Some(from)),
+        "yes" => Ok(None),
+        _ => Err(refusal(
+            &codes::FETCH_URL,
+            format!("{CLOUD} is neither yes nor no"),
+            &from,
+            &format!("Write {CLOUD}=no, or leave it out."),
         )),
     }
 }

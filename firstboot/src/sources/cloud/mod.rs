@@ -126,7 +126,7 @@ impl Cloud {
                 "Put this node's metadata into the instance attribute sf-metadata: it wins over user-data, which can stay for cloud-init."
             }
             _ => {
-                "Make this node's metadata, which is TOML, the user data; or boot with sf.metadata_cloud=no and give the metadata by another source."
+                "Make this node's metadata, which is TOML, the user data; or switch the cloud off (sf.metadata_cloud=no on the kernel command line, or a credential sf.metadata_cloud that says no) and give the metadata by another source."
             }
         }
     }
@@ -165,8 +165,8 @@ pub(super) fn service(places: &Places, tell: Tell<'_>) -> Vec<Looked> {
     };
     match url::cloud_is_off(places) {
         Err(failure) => return at(Found::Broken(failure)),
-        Ok(true) => return absent("not asked: sf.metadata_cloud=no is on the kernel command line"),
-        Ok(false) => {}
+        Ok(Some(from)) => return absent(&format!("not asked: it is switched off ({from})")),
+        Ok(None) => {}
     }
     if cloud == Cloud::OpenStack && drive::openstack_is_here(places) {
         return absent("not asked: OpenStack gave this machine a config drive");
@@ -243,7 +243,7 @@ impl Service<'_> {
         let problem = Problem::of(trouble, &request.url, &self.source());
         if trouble.transient() {
             return problem.remedy(
-                "The agent keeps trying. If this machine has no metadata service, boot it with sf.metadata_cloud=no and give the metadata by another source.",
+                "The agent keeps trying. If this machine has no metadata service, switch it off (sf.metadata_cloud=no on the kernel command line, or a credential sf.metadata_cloud that says no) and give the metadata by another source.",
             );
         }
         problem

@@ -325,7 +325,23 @@ fn nobody_is_asked_who_is_not_known_by_dmi_or_not_wanted() {
     let plain = Machine::new().file("/sys/class/dmi/id/sys_vendor", "QEMU\n");
     ask(&plain, &server.url(""));
     let off = machine_in(Cloud::OpenStack).file("/proc/cmdline", "sf.metadata_cloud=no\n");
-    assert!(place(&ask(&off, &server.url(""))).contains("sf.metadata_cloud=no"));
+    assert_eq!(
+        place(&ask(&off, &server.url(""))),
+        "cloud metadata service: not asked: it is switched off (kernel command line, sf.metadata_cloud)"
+    );
+    // A cloud's machine has no kernel command line of its own; its ESP has credentials.
+    let off = machine_in(Cloud::OpenStack).credential("sf.metadata_cloud", "no\n");
+    let collected = ask(&off, &server.url(""));
+    assert_eq!(
+        place(&collected),
+        "cloud metadata service: not asked: it is switched off (credential sf.metadata_cloud)"
+    );
+    assert!(collected.warnings.is_empty(), "{:?}", collected.warnings);
+    let torn = machine_in(Cloud::OpenStack)
+        .credential("sf.metadata_cloud", "no")
+        .file("/proc/cmdline", "sf.metadata_cloud=yes\n");
+    let rejected = load(&ask(&torn, &server.url(""))).unwrap_err();
+    assert!(rejected.failures[0].what.ends_with("disagree"));
     let drive = machine_in(Cloud::OpenStack).file("/dev/disk/by-label/config-2", "x");
     assert!(place(&ask(&drive, &server.url(""))).contains("config drive"));
     let kept = machine_in(Cloud::OpenStack);
