@@ -144,7 +144,7 @@ fn both(places: &Places, name: &str) -> Result<(Option<Setting>, Option<Setting>
         None => None,
     };
     let credential = credential.map(|read| Setting {
-        value: Secret::new(read.text.expose().trim()),
+        value: Secret::new(read.text.expose().trim_start_matches('\u{feff}').trim()),
         from,
     });
     Ok((credential, line))

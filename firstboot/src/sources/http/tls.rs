@@ -108,6 +108,13 @@ fn builder(finish: impl FnOnce(Builder) -> ClientConfig) -> Result<Trust, String
 )]
 pub(super) struct PinMissing;
 
+/// The pinned certificate is the server's own, which no authority is.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the fingerprint that is pinned is that of the server's own certificate, not of the CA that issued it"
+)]
+pub(super) struct PinOfServer;
+
 /// Takes the pinned certificate out of the server's chain and makes it the
 /// only authority; everything else is the usual verification.
 #[derive(Debug)]
@@ -125,12 +132,14 @@ impl ServerCertVerifier for Pinned {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let other = |error| Error::InvalidCertificate(CertificateError::Other(OtherError(error)));
+        if Fingerprint::of(end_entity) == self.fingerprint {
+            return Err(other(Arc::new(PinOfServer)));
+        }
         let authority = intermediates
             .iter()
             .find(|certificate| Fingerprint::of(certificate) == self.fingerprint)
-            .ok_or(Error::InvalidCertificate(CertificateError::Other(
-                OtherError(Arc::new(PinMissing)),
-            )))?;
+            .ok_or_else(|| other(Arc::new(PinMissing)))?;
         let mut roots = RootCertStore::empty();
         roots.add(authority.clone().into_owned())?;
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())

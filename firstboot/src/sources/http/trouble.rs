@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_rustls::rustls::{self, CertificateError};
 
 use super::Url;
-use super::tls::PinMissing;
+use super::tls::{PinMissing, PinOfServer};
 use crate::codes::{self, Code};
 use crate::failure::Failure;
 
@@ -39,6 +39,9 @@ pub enum Trouble {
     /// The server is not the one that is meant, or does not speak TLS.
     #[error("{0}")]
     Tls(String),
+    /// It shows an authority's certificate as its own.
+    #[error("{0}")]
+    OwnAuthority(&'static str),
     /// Its certificate is too old.
     #[error("its certificate has expired")]
     Expired,
@@ -110,6 +113,22 @@ impl Trouble {
                 CertificateError::UnknownIssuer => {
                     Self::Tls("its certificate was not issued by the CA that is trusted".into())
                 }
+                CertificateError::Other(other) if other.0.is::<PinOfServer>() => {
+                    Self::OwnAuthority(
+                        "the fingerprint that is pinned is that of the server's own certificate, \
+                         not of the CA that issued it",
+                    )
+                }
+                CertificateError::Other(other)
+                    if matches!(
+                        other.0.downcast_ref(),
+                        Some(webpki::Error::CaUsedAsEndEntity)
+                    ) =>
+                {
+                    Self::OwnAuthority(
+                        "the certificate that it shows is an authority's (CA:TRUE), not a server's",
+                    )
+                }
                 CertificateError::Other(other) if other.0.is::<PinMissing>() => {
                     Self::Tls(other.0.to_string())
                 }
@@ -141,6 +160,7 @@ impl Trouble {
             | Self::CutOff(_)
             | Self::Unavailable(_) => true,
             Self::Tls(_)
+            | Self::OwnAuthority(_)
             | Self::Expired
             | Self::WrongName(_)
             | Self::Status(_)
@@ -155,7 +175,11 @@ impl Trouble {
     /// nor has one that could not prove who it is: a kept copy stands in for
     /// both, since whoever can forge the second can cause the first.
     pub fn answered(&self) -> bool {
-        !self.transient() && !matches!(self, Self::Tls(_) | Self::Expired | Self::WrongName(_))
+        !self.transient()
+            && !matches!(
+                self,
+                Self::Tls(_) | Self::OwnAuthority(_) | Self::Expired | Self::WrongName(_)
+            )
     }
 
     /// Its code.
@@ -165,7 +189,9 @@ impl Trouble {
             Self::Route(_) => &codes::FETCH_ROUTE,
             Self::Refused(_) => &codes::FETCH_REFUSED,
             Self::Timeout { .. } => &codes::FETCH_TIMEOUT,
-            Self::Tls(_) | Self::Expired | Self::WrongName(_) => &codes::FETCH_TLS,
+            Self::Tls(_) | Self::OwnAuthority(_) | Self::Expired | Self::WrongName(_) => {
+                &codes::FETCH_TLS
+            }
             Self::NotYetValid => &codes::FETCH_CLOCK,
             Self::CutOff(_) => &codes::FETCH_CUT_OFF,
             Self::Unavailable(_) => &codes::FETCH_UNAVAILABLE,
@@ -185,6 +211,9 @@ impl Trouble {
         match self {
             Self::Expired => failure.remedy(
                 "Renew the server's certificate; or, if this node's clock is ahead (`timedatectl`), set it.",
+            ),
+            Self::OwnAuthority(_) => failure.remedy(
+                "Name the CA that issued the server's certificate, and let the server send both. Where that certificate signed itself, make a CA and issue the server a new one by it (CA:FALSE): so it can be renewed without changing every node.",
             ),
             Self::WrongName(host) => failure.remedy(format!(
                 "Name the server in the URL as its certificate does, or issue it a certificate for {host}."

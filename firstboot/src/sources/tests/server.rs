@@ -194,10 +194,20 @@ impl Ca {
     /// chain ends with the authority when that is to be sent along.
     pub(super) fn server(&self, name: &str, years: [i32; 2], with_ca: bool) -> ServerConfig {
         let (certificate, key) = self.leaf(name, years);
-        let mut chain = vec![certificate.into()];
+        let mut chain = vec![certificate];
         if with_ca {
-            chain.push(self.der.clone().into());
+            chain.push(self.der.clone());
         }
+        Self::config(chain, key)
+    }
+
+    /// A server that shows the authority's certificate as its own.
+    pub(super) fn alone(&self) -> ServerConfig {
+        Self::config(vec![self.der.clone()], self.issuer.key().serialize_der())
+    }
+
+    fn config(chain: Vec<Vec<u8>>, key: Vec<u8>) -> ServerConfig {
+        let chain = chain.into_iter().map(Into::into).collect();
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
         ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()

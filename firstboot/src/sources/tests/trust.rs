@@ -22,6 +22,9 @@ fn tls_believes_only_the_named_authority() {
     )));
     let server = start(good(false));
     load_of(&booted(&url(&server)).credential("sf.metadata_ca", &ca.pem));
+    // As an editor of Windows saves it.
+    let marked = format!("\u{feff}{}", ca.pem.replace('\n', "\r\n"));
+    load_of(&booted(&url(&server)).credential("sf.metadata_ca", marked));
     let both = format!("{}{}", other.pem, ca.pem);
     load_of(
         &booted(&format!("{} sf.metadata_ca={}", url(&server), ca.pin()))
@@ -87,6 +90,9 @@ fn tls_believes_only_the_named_authority() {
         &pin,
         None,
     );
+    // Both are one certificate that signed itself, as `openssl req -x509` makes it.
+    bad("pin of the server's own", ca.alone(), &pin, None);
+    bad("an authority as server", ca.alone(), "", Some(&ca.pem));
     // A port that speaks something else.
     let plain = Server::start(|_| answer(200, GOOD));
     let https = plain.url("/n").replace("http:", "https:");
