@@ -45,10 +45,24 @@ impl Url {
         if host.is_empty() {
             return Err("it names no server");
         }
+        // A number that is too large is no port, and would be none given.
+        let given = authority.as_str().rsplit_once(':').map(|(_, port)| port);
+        let given = given.filter(|port| !port.is_empty() && !port.ends_with(']'));
+        let port = match (given, uri.port_u16()) {
+            (_, Some(port)) if port > 0 => port,
+            (None, None) => {
+                if https {
+                    443
+                } else {
+                    80
+                }
+            }
+            _ => return Err("its port is no number from 1 to 65535"),
+        };
         Ok(Self {
             https,
             host: host.to_owned(),
-            port: uri.port_u16().unwrap_or(if https { 443 } else { 80 }),
+            port,
             authority: authority.as_str().to_owned(),
             target: uri
                 .path_and_query()
@@ -121,7 +135,13 @@ mod tests {
         assert!(!format!("{url:?}").contains("S3CR3T"));
         let url = Url::parse("http://host").unwrap();
         assert_eq!((url.port, url.target.as_str()), (80, "/"));
+        assert_eq!(Url::parse("https://[::1]/").unwrap().port, 443);
+        assert_eq!(Url::parse("http://host:/").unwrap().port, 80);
+        let port = "its port is no number from 1 to 65535";
         for (text, why) in [
+            ("http://host:80800/", port),
+            ("https://[::1]:99999/", port),
+            ("http://host:0/", port),
             ("ftp://host/x", "only http:// and https:// can be fetched"),
             ("host/x", "it is not a URL"),
             ("/x", "it does not start with http:// or https://"),
