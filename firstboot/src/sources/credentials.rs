@@ -4,6 +4,7 @@
 use std::io;
 use std::path::Path;
 
+use sf_contract::document::did_you_mean;
 use sf_contract::metadata::{Fragment, Layer, Origin, Reference, fields, nearest_field};
 
 use super::read::{self, Files};
@@ -78,8 +79,31 @@ fn field(folder: &Path, name: &str) -> Looked {
     Looked::new(Layer::FieldCredential, place, found)
 }
 
+/// What a credential that is none of ours was meant to be, for the remedy.
+fn meant(name: &str) -> Option<String> {
+    let path = &name[PREFIX.len()..];
+    let in_table = |spec: &&fields::FieldSpec| {
+        let rest = spec.path.strip_prefix(path);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    };
+    if let Some(first) = fields::FIELDS.iter().find(in_table) {
+        return Some(format!(
+            "{path} is a table: give one credential for each of its fields, such as {PREFIX}{}",
+            first.path
+        ));
+    }
+    let whole = || std::iter::once(DOCUMENT).chain(url::PARAMETERS);
+    let near = match nearest_field(path) {
+        Some(field) => format!("{PREFIX}{field}"),
+        // Also with the ending that the file had.
+        None if name.starts_with("sf.metadata.") => DOCUMENT.to_owned(),
+        None => did_you_mean(name, whole())?.to_owned(),
+    };
+    Some(format!("did you mean {near}?"))
+}
+
 /// Credentials that start like ours but are neither a field nor referred to: a
-/// mistyped field is broken, anything else is worth a warning.
+/// mistyped one is broken, anything else is worth a warning.
 pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Failure>) {
     let mut broken = Vec::new();
     let mut warnings = Vec::new();
@@ -107,11 +131,11 @@ pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Fa
         let place = format!("credential {name}");
         let what =
             format!("the credential {name} is neither a metadata field nor referred to by one");
-        match nearest_field(path) {
-            Some(near) => {
+        match meant(&name) {
+            Some(remedy) => {
                 let failure = Failure::new(&codes::META_UNKNOWN_KEY, what)
                     .source(place.as_str())
-                    .remedy(format!("did you mean {PREFIX}{near}?"));
+                    .remedy(remedy);
                 broken.push(Looked::new(
                     Layer::FieldCredential,
                     place,

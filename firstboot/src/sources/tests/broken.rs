@@ -53,6 +53,18 @@ fn broken_sources_stop_and_are_named() {
         Machine::new()
             .file(toml, GOOD)
             .credential("sf.node.nmae", "hv1.example.com"),
+        Machine::new()
+            .file(toml, GOOD)
+            .credential("sf.node.mesh", "10.0.0.9"),
+        Machine::new()
+            .file(toml, GOOD)
+            .credential("sf.metadata.toml", GOOD),
+        Machine::new()
+            .file(toml, GOOD)
+            .credential("sf.Metadata", GOOD),
+        Machine::new()
+            .file(toml, GOOD)
+            .credential("sf.metadata_ulr", "https://h/"),
         Machine::new().file(toml, &GOOD[..GOOD.find("[config]").unwrap()]),
     ] {
         shown.push_str(&machine.failure());
@@ -73,6 +85,10 @@ fn broken_sources_stop_and_are_named() {
     SF-META-UNREADABLE credential sf.node.name is not UTF-8 text: the first byte that is wrong is in line 1 | credential sf.node.name | save it as UTF-8, without compression or encryption
     SF-META-INVALID node.name: "Hv1.example.com" has upper-case letters | credential sf.node.name | write "hv1.example.com"
     SF-META-UNKNOWN-KEY the credential sf.node.nmae is neither a metadata field nor referred to by one | credential sf.node.nmae | did you mean sf.node.name?
+    SF-META-UNKNOWN-KEY the credential sf.node.mesh is neither a metadata field nor referred to by one | credential sf.node.mesh | node.mesh is a table: give one credential for each of its fields, such as sf.node.mesh.address
+    SF-META-UNKNOWN-KEY the credential sf.metadata.toml is neither a metadata field nor referred to by one | credential sf.metadata.toml | did you mean sf.metadata?
+    SF-META-UNKNOWN-KEY the credential sf.Metadata is neither a metadata field nor referred to by one | credential sf.Metadata | did you mean sf.metadata?
+    SF-META-UNKNOWN-KEY the credential sf.metadata_ulr is neither a metadata field nor referred to by one | credential sf.metadata_ulr | did you mean sf.metadata_url?
     SF-META-REQUIRED config.ETCD_HOST: missing: a node of role hypervisor cannot do without it | node metadata | add under [config]: ETCD_HOST = "10.0.0.1"
     "#);
 }
