@@ -7,18 +7,54 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
 use super::facts::Certificate;
 
+/// A node's certificate and its company.
+pub(super) struct Own<'c> {
+    pub(super) leaf: &'c Certificate,
+    /// Where it stands: first, if all is well.
+    pub(super) position: usize,
+    /// The others, in their order.
+    pub(super) between: Vec<&'c Certificate>,
+}
+
+impl<'c> Own<'c> {
+    /// The node's own is the one of the key, else the first that is no authority.
+    pub(super) fn of(chain: &'c [Certificate], key: Option<&[u8]>) -> Option<Self> {
+        let position = key
+            .and_then(|key| chain.iter().position(|one| one.public_key == key))
+            .or_else(|| chain.iter().position(|one| !one.authority))
+            .unwrap_or(0);
+        let others = chain.iter().enumerate().filter(|(at, _)| *at != position);
+        Some(Self {
+            leaf: chain.get(position)?,
+            position,
+            between: others.map(|(_, one)| one).collect(),
+        })
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &'c Certificate> {
+        let (before, behind) = self.between.split_at(self.position.min(self.between.len()));
+        before
+            .iter()
+            .copied()
+            .chain([self.leaf])
+            .chain(behind.iter().copied())
+    }
+}
+
 /// Verifies signatures, constraints and usages along the chain, at a time at
 /// which as much of it as possible is valid: dates are judged one by one.
 pub(super) fn verify(
     leaf: &Certificate,
     between: &[&Certificate],
     authorities: &[&Certificate],
+    calls: bool,
     now: i64,
 ) -> Result<(), webpki::Error> {
     let chain = || std::iter::once(leaf).chain(between.iter().copied());
     let earliest = chain().map(|one| one.not_before).max().unwrap_or(now);
     let latest = chain().map(|one| one.not_after).min().unwrap_or(now);
-    verify_at(leaf, between, authorities, now.min(latest).max(earliest))
+    let at = now.min(latest).max(earliest);
+    verify_at(leaf, between, authorities, calls, at)
 }
 
 /// Does the chain hold today, without anything that is not valid today?
@@ -26,6 +62,7 @@ pub(super) fn holds(
     leaf: &Certificate,
     between: &[&Certificate],
     authorities: &[Certificate],
+    calls: bool,
     now: i64,
 ) -> bool {
     let between: Vec<&Certificate> = between
@@ -34,13 +71,15 @@ pub(super) fn holds(
         .filter(|one| one.valid(now))
         .collect();
     let authorities: Vec<&Certificate> = authorities.iter().filter(|one| one.valid(now)).collect();
-    leaf.valid(now) && verify_at(leaf, &between, &authorities, now).is_ok()
+    leaf.valid(now) && verify_at(leaf, &between, &authorities, calls, now).is_ok()
 }
 
+/// `calls`: does the node show the certificate to servers as well?
 fn verify_at(
     leaf: &Certificate,
     between: &[&Certificate],
     authorities: &[&Certificate],
+    calls: bool,
     at: i64,
 ) -> Result<(), webpki::Error> {
     let ders = |all: &[&Certificate]| -> Vec<CertificateDer<'static>> {
@@ -54,15 +93,20 @@ fn verify_at(
         .map(anchor_from_trusted_cert)
         .collect::<Result<Vec<_>, _>>()?;
     let at = UnixTime::since_unix_epoch(Duration::from_secs(at.try_into().unwrap_or(0)));
-    // A leaf that is for neither use has a finding of its own, which must not
-    // hide where the chain breaks.
-    let usage = match leaf.extended {
-        Some((false, true)) => KeyUsage::client_auth(),
-        _ => KeyUsage::server_auth(),
+    // What the leaf is not for has a finding of its own, which must not hide
+    // where the chain breaks.
+    let (serves, calls) = match leaf.extended {
+        None => (true, calls),
+        Some((serves, called)) => (serves || !called, called && calls),
     };
     let leaf_der = CertificateDer::from(leaf.der.as_slice());
-    EndEntityCert::try_from(&leaf_der)?
-        .verify_for_usage(
+    let own = EndEntityCert::try_from(&leaf_der)?;
+    let usages = [
+        (serves, KeyUsage::server_auth()),
+        (calls, KeyUsage::client_auth()),
+    ];
+    for (_, usage) in usages.into_iter().filter(|(wanted, _)| *wanted) {
+        own.verify_for_usage(
             webpki::ALL_VERIFICATION_ALGS,
             &anchors,
             &between,
@@ -70,8 +114,9 @@ fn verify_at(
             usage,
             None,
             None,
-        )
-        .map(drop)
+        )?;
+    }
+    Ok(())
 }
 
 /// Can TLS read the certificate at all? An extension that it must understand
@@ -161,6 +206,12 @@ pub(super) fn explain(
                 "the chain of {subject} has more authorities one below the other than the path length of one of them allows"
             ),
             "Have it issued by the authority whose path length ends the chain, or give that one a longer path length.",
+        ),
+        E::RequiredEkuNotFoundContext(_) => reason(
+            format!(
+                "an authority of the chain of {subject} may not issue for this use: its own extended key usage leaves out serverAuth or clientAuth"
+            ),
+            "Have it issued by an authority without extended key usage, or with both in it; openssl x509 -noout -ext extendedKeyUsage -in FILE shows it.",
         ),
         E::EndEntityUsedAsCa => reason(
             format!(

@@ -75,13 +75,8 @@ impl Certificate {
                 .is_some_and(|found| found.value.ca),
             signs_certificates: usage.as_ref().map(|found| found.value.key_cert_sign()),
             signs: usage.as_ref().map(|found| found.value.digital_signature()),
-            extended: extended.map(|found| {
-                let any = found.value.any;
-                (
-                    any || found.value.server_auth,
-                    any || found.value.client_auth,
-                )
-            }),
+            // anyExtendedKeyUsage is not looked at: TLS does not take it for either.
+            extended: extended.map(|found| (found.value.server_auth, found.value.client_auth)),
             version_3: read.version() == X509Version::V3,
             signature: algorithm(&read.signature_algorithm.algorithm),
             rsa_bits: match read.public_key().parsed() {
@@ -163,7 +158,13 @@ fn algorithm(oid: &Oid<'_>) -> String {
 
 fn name(name: &GeneralName<'_>) -> String {
     match name {
+        // A frequent mistake, and no address to anybody.
+        GeneralName::DNSName(name) if name.parse::<IpAddr>().is_ok() => {
+            format!("{name} as a DNS name")
+        }
         GeneralName::DNSName(name) => shown(name),
+        GeneralName::RFC822Name(name) => format!("email {}", shown(name)),
+        GeneralName::URI(name) => format!("URI {}", shown(name)),
         GeneralName::IPAddress(bytes) => match *bytes {
             [a, b, c, d] => IpAddr::from([*a, *b, *c, *d]).to_string(),
             other => <[u8; 16]>::try_from(other).map_or_else(

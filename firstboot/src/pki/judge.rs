@@ -2,7 +2,7 @@
 
 use webpki::Error as Chain;
 
-use super::chain;
+use super::chain::{self, Own};
 use super::facts::{Certificate, day};
 use crate::codes::{self, Code};
 use crate::failure::Failure;
@@ -82,7 +82,13 @@ pub fn judge(set: &Set<'_>, now: i64, built: Option<i64>) -> Verdict {
         .as_ref()
         .and_then(|(chain, item)| Some((Own::of(chain, key.as_deref())?, item)));
     court.holds = match &own {
-        Some((own, _)) => chain::holds(own.leaf, &own.between, trusted, now),
+        Some((own, _)) => chain::holds(
+            own.leaf,
+            &own.between,
+            trusted,
+            set.usage == Usage::Node,
+            now,
+        ),
         None => trusted.iter().any(|one| one.valid(now)),
     };
     if let Some((all, item)) = &authorities {
@@ -92,40 +98,6 @@ pub fn judge(set: &Set<'_>, now: i64, built: Option<i64>) -> Verdict {
         court.leaf(set, item, own, key.as_deref(), trusted);
     }
     court.verdict
-}
-
-/// A node's certificate and its company.
-struct Own<'c> {
-    leaf: &'c Certificate,
-    /// Where it stands: first, if all is well.
-    position: usize,
-    /// The others, in their order.
-    between: Vec<&'c Certificate>,
-}
-
-impl<'c> Own<'c> {
-    /// The node's own is the one of the key, else the first that is no authority.
-    fn of(chain: &'c [Certificate], key: Option<&[u8]>) -> Option<Self> {
-        let position = key
-            .and_then(|key| chain.iter().position(|one| one.public_key == key))
-            .or_else(|| chain.iter().position(|one| !one.authority))
-            .unwrap_or(0);
-        let others = chain.iter().enumerate().filter(|(at, _)| *at != position);
-        Some(Self {
-            leaf: chain.get(position)?,
-            position,
-            between: others.map(|(_, one)| one).collect(),
-        })
-    }
-
-    fn all(&self) -> impl Iterator<Item = &'c Certificate> {
-        let (before, behind) = self.between.split_at(self.position.min(self.between.len()));
-        before
-            .iter()
-            .copied()
-            .chain([self.leaf])
-            .chain(behind.iter().copied())
-    }
 }
 
 /// Collects findings.
@@ -227,7 +199,7 @@ impl Court {
             );
         }
         match &set.ca {
-            Some(ca) if !authorities.is_empty() => self.chain(item, ca, own, authorities),
+            Some(ca) if !authorities.is_empty() => self.chain(set, item, ca, own, authorities),
             _ => {
                 if let Err(error) = chain::readable(leaf)
                     && !readable
@@ -411,6 +383,7 @@ impl Court {
 
     fn chain(
         &mut self,
+        set: &Set<'_>,
         item: &Item<'_>,
         ca: &Item<'_>,
         own: &Own<'_>,
@@ -420,7 +393,13 @@ impl Court {
             return;
         }
         let authorities: Vec<&Certificate> = authorities.iter().collect();
-        let Err(error) = chain::verify(own.leaf, &own.between, &authorities, self.now) else {
+        let Err(error) = chain::verify(
+            own.leaf,
+            &own.between,
+            &authorities,
+            set.usage == Usage::Node,
+            self.now,
+        ) else {
             return;
         };
         // Dates are said one by one, and usages by `usage`.

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use rcgen::{GeneralSubtree, KeyPair, NameConstraints};
+use rcgen::{GeneralSubtree, KeyPair, NameConstraints, SanType};
 use sf_command::{Cmd, Tool};
 
 use super::*;
@@ -130,6 +130,59 @@ fn a_chain_that_does_not_hold_says_why_in_words() {
     let (leaf, key) = (pair.sign(&params), pair.key.serialize_pem());
     let texts = [None, Some(leaf.as_bytes()), Some(key.as_bytes())];
     assert_eq!(lines(&judged(Usage::Node, texts, NOW).findings), [what]);
+}
+
+#[test]
+fn what_peers_do_not_take_is_not_taken_here() {
+    let pair = Pair::new();
+    let key = pair.key.serialize_pem();
+    // OpenSSL: "unsuitable certificate purpose".
+    let mut any = node_params();
+    any.extended_key_usages = vec![ExtendedKeyUsagePurpose::Any];
+    let verdict = node(&pair.ca.pem(), &pair.sign(&any), &key);
+    assert_eq!(
+        lines(&verdict.findings),
+        [
+            "SF-PKI-USAGE pki.certificate: the extended key usage of CN=hv1.example.com lacks \
+             serverAuth and clientAuth"
+        ]
+    );
+    // An authority that issues for servers alone, as the public ones do.
+    let mut servers = authority_params("Servers Only");
+    servers.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let between =
+        CertifiedIssuer::signed_by(servers, KeyPair::generate().unwrap(), &pair.ca).unwrap();
+    let leaf = node_params().signed_by(&pair.key, &between).unwrap().pem();
+    let (ca, chain) = (pair.ca.pem(), format!("{leaf}{}", between.pem()));
+    let texts = [ca.as_bytes(), chain.as_bytes(), key.as_bytes()].map(Some);
+    assert_eq!(
+        lines(&judged(Usage::Node, texts, NOW).findings),
+        [
+            "SF-PKI-CHAIN pki.certificate: an authority of the chain of CN=hv1.example.com may not \
+             issue for this use: its own extended key usage leaves out serverAuth or clientAuth"
+        ]
+    );
+    // A console only serves.
+    assert_eq!(lines(&judged(Usage::Console, texts, NOW).findings), [""; 0]);
+}
+
+#[test]
+fn an_address_as_a_dns_name_is_called_that() {
+    let pair = Pair::new();
+    let mut params = node_params();
+    params.subject_alt_names = vec![
+        SanType::DnsName("192.0.2.11".try_into().unwrap()),
+        SanType::Rfc822Name("ops@example.com".try_into().unwrap()),
+    ];
+    let (ca, leaf) = (pair.ca.pem(), pair.sign(&params));
+    let texts = [Some(ca.as_bytes()), Some(leaf.as_bytes()), None];
+    assert_eq!(
+        lines(&judged(Usage::Console, texts, NOW).warnings),
+        [
+            "SF-PKI-NAME pki.certificate: CN=hv1.example.com is not for hv1.example.com or \
+             192.0.2.11: it is for 192.0.2.11 as a DNS name, email ops@example.com"
+        ]
+    );
 }
 
 /// A folder in which openssl works.
