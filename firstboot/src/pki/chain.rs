@@ -57,21 +57,16 @@ pub(super) fn verify(
     verify_at(leaf, between, authorities, calls, at)
 }
 
-/// Does the chain hold today, without anything that is not valid today?
-pub(super) fn holds(
-    leaf: &Certificate,
-    between: &[&Certificate],
-    authorities: &[Certificate],
-    calls: bool,
-    now: i64,
-) -> bool {
-    let between: Vec<&Certificate> = between
+/// Does the chain hold at that time, without anything that is not valid then?
+pub(super) fn holds(own: &Own<'_>, authorities: &[Certificate], calls: bool, at: i64) -> bool {
+    let between: Vec<&Certificate> = own
+        .between
         .iter()
         .copied()
-        .filter(|one| one.valid(now))
+        .filter(|one| one.valid(at))
         .collect();
-    let authorities: Vec<&Certificate> = authorities.iter().filter(|one| one.valid(now)).collect();
-    leaf.valid(now) && verify_at(leaf, &between, &authorities, calls, now).is_ok()
+    let authorities: Vec<&Certificate> = authorities.iter().filter(|one| one.valid(at)).collect();
+    own.leaf.valid(at) && verify_at(own.leaf, &between, &authorities, calls, at).is_ok()
 }
 
 /// `calls`: does the node show the certificate to servers as well?

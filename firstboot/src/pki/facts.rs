@@ -12,6 +12,12 @@ use x509_parser::public_key::PublicKey;
 /// The most of a name that is shown; certificates come from anywhere.
 const SHOWN: usize = 120;
 
+/// From how many days before its end on a certificate is warned about: a month
+/// is what an operator needs to get new ones from people.
+pub const WARN_DAYS: i64 = 30;
+
+pub(super) const DAY: i64 = 24 * 60 * 60;
+
 /// The facts of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -93,6 +99,11 @@ impl Certificate {
     /// Is it valid at that time?
     pub(super) fn valid(&self, at: i64) -> bool {
         (self.not_before..=self.not_after).contains(&at)
+    }
+
+    /// Valid, and to be warned about.
+    pub(super) fn ends_soon(&self, now: i64) -> bool {
+        self.valid(now) && self.not_after - now <= WARN_DAYS * DAY
     }
 
     /// Signed by its own name.

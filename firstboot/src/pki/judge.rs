@@ -3,15 +3,9 @@
 use webpki::Error as Chain;
 
 use super::chain::{self, Own};
-use super::facts::{Certificate, day};
+use super::facts::{Certificate, DAY, day};
 use crate::codes::{self, Code};
 use crate::failure::Failure;
-
-/// From how many days before its end on a certificate is warned about: a month
-/// is what an operator needs to get new ones from people.
-pub const WARN_DAYS: i64 = 30;
-
-const DAY: i64 = 24 * 60 * 60;
 
 /// One value of the metadata.
 #[derive(Clone, Copy)]
@@ -69,6 +63,7 @@ pub fn judge(set: &Set<'_>, now: i64, built: Option<i64>) -> Verdict {
         now,
         built,
         holds: false,
+        spare: Vec::new(),
     };
     let authorities = set.ca.map(|item| (court.certificates(&item), item));
     let key = set.key.and_then(|item| court.private(&item));
@@ -81,16 +76,18 @@ pub fn judge(set: &Set<'_>, now: i64, built: Option<i64>) -> Verdict {
     let own = chain
         .as_ref()
         .and_then(|(chain, item)| Some((Own::of(chain, key.as_deref())?, item)));
-    court.holds = match &own {
-        Some((own, _)) => chain::holds(
-            own.leaf,
-            &own.between,
-            trusted,
-            set.usage == Usage::Node,
-            now,
-        ),
-        None => trusted.iter().any(|one| one.valid(now)),
+    let holds = |at| match &own {
+        Some((own, _)) => chain::holds(own, trusted, set.usage == Usage::Node, at),
+        None => trusted.iter().any(|one| one.valid(at)),
     };
+    court.holds = holds(now);
+    let every = trusted
+        .iter()
+        .chain(own.iter().flat_map(|(own, _)| own.all()));
+    court.spare = every
+        .filter(|one| one.ends_soon(now) && holds(one.not_after + 1))
+        .map(|one| one.der.clone())
+        .collect();
     if let Some((all, item)) = &authorities {
         court.authorities(item, all);
     }
@@ -109,6 +106,8 @@ pub(super) struct Court {
     /// has expired is only in the way: a bundle keeps an old root beside the
     /// new one, a chain ends in a cross-signature that is over.
     holds: bool,
+    /// Which of those that end soon will not be missed.
+    spare: Vec<Vec<u8>>,
 }
 
 impl Court {
@@ -275,7 +274,7 @@ impl Court {
                 )
                 .remedy(format!("Renew it, put the new one in {}, and restart the agent: systemctl restart sf-firstboot.", item.field)),
             );
-        } else if one.not_after - now <= WARN_DAYS * DAY {
+        } else if one.ends_soon(now) {
             self.verdict.warnings.push(
                 about(
                     &codes::PKI_EXPIRING,
@@ -287,7 +286,11 @@ impl Court {
                         days((one.not_after - now) / DAY)
                     ),
                 )
-                .remedy("Renew it before that day: a node that boots after it stops with SF-PKI-EXPIRED."),
+                .remedy(if self.spare.contains(&one.der) {
+                    "Nothing here depends on it: take it out when no peer needs it."
+                } else {
+                    "Renew it before that day: a node that boots after it stops with SF-PKI-EXPIRED."
+                }),
             );
         }
     }

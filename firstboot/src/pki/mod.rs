@@ -14,8 +14,8 @@ mod key;
 mod pem;
 mod read;
 
-pub use facts::{Certificate, day};
-pub use judge::{Item, Set, Usage, Verdict, WARN_DAYS, judge};
+pub use facts::{Certificate, WARN_DAYS, day};
+pub use judge::{Item, Set, Usage, Verdict, judge};
 pub(crate) use pem::converted;
 pub use pem::{Thing, certificates, der_thing};
 

@@ -54,6 +54,24 @@ fn an_old_root_in_a_bundle_stops_nothing() {
     );
 }
 
+#[test]
+fn only_what_will_be_missed_is_said_to_stop_the_node() {
+    let pair = Pair::new();
+    let (leaf, key) = (pair.sign(&node_params()), pair.key.serialize_pem());
+    let mut ending = authority_params("Ending Root");
+    ending.not_after = date_time_ymd(2026, 6, 11);
+    let ending = CertifiedIssuer::self_signed(ending, KeyPair::generate().unwrap()).unwrap();
+    let bundle = format!("{}{}", ending.pem(), pair.ca.pem());
+    let remedies = |leaf: &str| {
+        let verdict = node(&bundle, leaf, &key);
+        assert_eq!(codes(&verdict), ["SF-PKI-EXPIRING"]);
+        verdict.warnings[0].remedy_text().to_owned()
+    };
+    assert!(remedies(&leaf).starts_with("Nothing here depends on it"));
+    let leaf = node_params().signed_by(&pair.key, &ending).unwrap().pem();
+    assert!(remedies(&leaf).starts_with("Renew it before that day"));
+}
+
 /// As with the public authority whose cross-signature ended in 2021: the chain
 /// ends in a certificate of the new root by the old one, which is over.
 #[test]
