@@ -131,6 +131,28 @@ impl Collected {
         }
     }
 
+    /// Sources that cannot be read, and what is no value of this field, of the
+    /// fields of this table, or with `None` anywhere.
+    pub fn mistakes(&self, path: Option<&str>) -> Vec<Failure> {
+        let about = |field: &str| {
+            path.is_none_or(|path| {
+                field.is_empty() || field == path || is_below(field, path) || is_below(path, field)
+            })
+        };
+        let problems = self.merged.problems().iter();
+        let mut failures = self.broken.clone();
+        failures.extend(
+            problems
+                .filter(|finding| about(&finding.problem.field))
+                .map(|finding| Failure {
+                    // That is what is being run.
+                    next_command: None,
+                    ..failure(&self.merged, finding)
+                }),
+        );
+        failures
+    }
+
     /// The authority that the database's certificate comes from: `pki.ca`,
     /// where it is at hand.
     pub fn authority(&self) -> Option<Secret> {
@@ -207,6 +229,12 @@ impl Collected {
             })),
         }
     }
+}
+
+/// Is it a field or table of that table?
+fn is_below(path: &str, table: &str) -> bool {
+    path.strip_prefix(table)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn code(class: Class) -> &'static Code {

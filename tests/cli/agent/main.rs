@@ -23,6 +23,8 @@ mod network;
 #[cfg(test)]
 mod node;
 #[cfg(test)]
+mod operator;
+#[cfg(test)]
 mod pki;
 #[cfg(test)]
 mod privileges;
