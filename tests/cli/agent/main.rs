@@ -9,6 +9,8 @@ mod change;
 #[cfg(test)]
 mod desk;
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod fetched;
 #[cfg(test)]
 mod fleet;
