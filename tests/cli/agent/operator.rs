@@ -384,3 +384,20 @@ fn a_contradiction_names_the_field_that_was_written() {
         assert!(ran.stderr.contains(part), "{part} not in {}", ran.stderr);
     }
 }
+
+#[test]
+fn the_wrong_document_does_not_fill_the_console() {
+    let desk = Desk::new();
+    let keys: Vec<String> = (0..2000).map(|key| format!("key{key} = 1")).collect();
+    let text = format!("schema = 1\n{}\n", keys.join("\n"));
+    let file = desk.file("wrong.toml", &text);
+    let role = ["--role", "hypervisor", "--release-descriptor", RELEASE];
+    let mut check = vec!["check", "--metadata", &file];
+    check.extend(role);
+    let ran = desk.run(&check);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    // Frames and causes; what is missing counts too.
+    assert!(ran.stderr.len() < 20_000, "{}", ran.stderr.len());
+    assert_eq!(ran.stderr.matches("and 19").count(), 2, "{}", ran.stderr);
+    assert!(ran.stderr.contains(" mistakes in the node metadata"));
+}

@@ -94,6 +94,19 @@ fn what_stands_twice_is_said_to_stand_twice() {
 }
 
 #[test]
+fn the_wrong_document_does_not_fill_the_console() {
+    let keys: Vec<String> = (0..100).map(|key| format!("key{key} = 1")).collect();
+    let text = format!("schema = 1\n{}\n", keys.join("\n"));
+    let (merged, checked) = checked(&text, Role::Hypervisor);
+    let many = checked.problems.len();
+    assert!(many > 100);
+    let frames = merged.frames(checked.problems.iter().map(|finding| &finding.problem));
+    assert_eq!(frames.matches("error: ").count(), super::super::MOST);
+    let rest = format!("\n\nand {} more", many - super::super::MOST);
+    assert!(frames.ends_with(&rest), "{frames}");
+}
+
+#[test]
 fn frames_show_keys_and_no_values() {
     let text = "schema = 1\n[database]\ndsn = \"canary\"\nwiat = \"canary\"\n";
     let (merged, checked) = checked(text, Role::Hypervisor);
