@@ -44,16 +44,19 @@ codes! {
     /// Program
     INTERNAL = "SF-INTERNAL", Internal, "the agent has a defect",
         "Going on after a broken assumption could harm the cluster.",
-        "Report it with the output of `journalctl -u sf-firstboot -o json`.";
+        "Report it with the output of `journalctl -u sf-firstboot -o json`. Meanwhile `systemctl restart sf-firstboot` tries again, and the image that ran before may still do.";
     USAGE = "SF-USAGE", Usage, "the command line is wrong",
         "Nothing was done.", "See `sf-firstboot --help`.";
+    OUTPUT = "SF-OUTPUT", Environment, "the answer could not be written",
+        "Whoever reads it would take a part for the whole.",
+        "Free space where standard output goes, or send it elsewhere; then run the command again. What it did is done: only the answer is missing.";
     /// Node
     IMAGE_MANIFEST = "SF-IMAGE-MANIFEST", Environment, "what this image is cannot be read",
         "The manifest says which role, release and daemons the image has; without it nothing can be checked.",
         "On a node: boot an image made by sf-image. At a desk: give --manifest FILE, or --release-descriptor FILE and --role ROLE.";
     IMAGE_RELEASE = "SF-IMAGE-RELEASE", Environment, "the release descriptor cannot be read",
         "It says which settings and daemons the Shaken Fist release has; nothing about a release is guessed.",
-        "On a node: boot an image made by sf-image. At a desk: give --release-descriptor releases/NAME/release.toml.";
+        "On a node: boot an image made by sf-image. At a desk: give --release-descriptor releases/NAME/release.toml and --role ROLE, or --manifest FILE in place of --role.";
     UNCONFIRMED = "SF-UNCONFIRMED", Usage, "the command was not confirmed",
         "What it does is not undone by another command.",
         "Run it at a terminal and answer, or with --yes once you are sure.";
@@ -73,10 +76,10 @@ codes! {
         "See the cause; look at the disk (`journalctl -k -p err`) and at the mounts (`findmnt /var /etc`).";
     CHECK_IMPOSSIBLE = "SF-CHECK-IMPOSSIBLE", Environment, "a check could not be made",
         "What cannot be checked is not taken for granted.",
-        "See the cause; in an image of sf-image the programs that checks need are always there.";
+        "Mend what the cause names: a program that is missing (an image of sf-image has them all), or a file that cannot be read.";
     DISK_FULL = "SF-DISK-FULL", Environment, "this node's disk has no space left",
         "Daemons that cannot write lose instances' data.",
-        "Free space on the file system of /var and /srv, or give the node a larger disk.";
+        "Free space on the file system of /var and /srv (`df -h /var /srv`; `journalctl --vacuum-size=100M` drops old logs), or give the node a larger disk.";
     ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
         "Daemons bind to this address and tell it to the other nodes.",
         "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
@@ -144,7 +147,7 @@ codes! {
         "Mend or remove the named file or credential.";
     META_SYNTAX = "SF-META-SYNTAX", Configuration, "metadata is not TOML",
         "What cannot be read as a whole is not used in parts.",
-        "Correct the named line; `sf-firstboot check --metadata FILE` tries a file at your desk.";
+        "Correct the named line; `sf-image metadata check FILE` tries a file at your desk.";
     META_SCHEMA = "SF-META-SCHEMA", Configuration, "metadata does not say schema = 1",
         "Another schema may mean something else by the same names.",
         "Write schema = 1 on the first line, or use an image that reads the schema given.";
@@ -359,7 +362,7 @@ codes! {
         "Wait for the state transfer or the backup to end, or name another node of the Galera cluster first in database.dsn.";
     DB_STATEMENT = "SF-DB-STATEMENT", Internal, "the database refused a statement for an unexpected reason",
         "Going on after an unexpected answer could harm the cluster.",
-        "Report it with the output of `journalctl -u sf-firstboot -o json`.";
+        "Report it with the output of `journalctl -u sf-firstboot -o json`. Meanwhile `systemctl restart sf-firstboot` tries again, and the image that ran before may still do.";
     /// Bootstrap
     BOOTSTRAP_WAITING = "SF-BOOTSTRAP-WAITING", Transient, "the cluster has not been bootstrapped yet",
         "Daemons that start before the cluster's secrets exist would fail or make their own.",

@@ -2,7 +2,7 @@
 //! and where it came from, why it matters, what to do. Every module of the
 //! agent returns this; the card, the status and the log show it.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use sf_contract::failure::Kind;
 use sf_contract::secret::mask_urls;
 
@@ -10,28 +10,54 @@ use crate::codes::Code;
 
 /// One failure. Texts hold no secrets: whatever came from a driver or a
 /// program goes through [`Failure::cause`], which masks URLs.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Failure {
     /// Stable code with its kind and its standing explanation.
-    #[serde(flatten)]
     pub code: &'static Code,
     /// What failed, this time: names the host, file or field.
     pub what: String,
     /// The value in question, redacted by whoever puts it here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// Where the value came from: `credential sf.metadata`, `/etc/sf/metadata.toml:12`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
     /// What to do this time, where it says more than the code's own remedy.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
     /// Command that shows more or tries again.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next_command: Option<String>,
     /// Underlying reasons, outermost first.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<String>,
+}
+
+/// With the code's own remedy where there is no better one: whoever shows the
+/// JSON has no list of codes at hand.
+impl Serialize for Failure {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'f> {
+            #[serde(flatten)]
+            code: &'static Code,
+            what: &'f str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            value: &'f Option<String>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            source: &'f Option<String>,
+            remedy: &'f str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            next_command: &'f Option<String>,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            causes: &'f [String],
+        }
+        Shown {
+            code: self.code,
+            what: &self.what,
+            value: &self.value,
+            source: &self.source,
+            remedy: self.remedy_text(),
+            next_command: &self.next_command,
+            causes: &self.causes,
+        }
+        .serialize(serializer)
+    }
 }
 
 impl Failure {

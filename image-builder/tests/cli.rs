@@ -254,6 +254,50 @@ fn usage_is_64_and_help_is_data() {
 }
 
 #[test]
+fn json_has_a_schema_and_the_exit_code_of_the_process() {
+    let node = "examples/metadata/hypervisor.toml";
+    for args in [
+        &["list", "--json"][..],
+        &["list", "--root", "/nowhere", "--json"],
+        &["metadata", "check", node, "--json"],
+        &["metadata", "check", "/nowhere.toml", "--json"],
+        &["boot-test", "--scenario", "/nowhere.toml", "--json"],
+        &["boot-test", "--scenario", "Cargo.toml", "--json"],
+    ] {
+        let ran = run(&repository(), args);
+        let value: serde_json::Value = serde_json::from_str(&ran.stdout)
+            .unwrap_or_else(|error| panic!("{args:?}: {error}: {}", ran.stdout));
+        assert_eq!(value["schema"], 1, "{args:?}");
+        if args[0] != "list" || ran.code != 0 {
+            assert_eq!(value["exit_code"], ran.code, "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn half_an_answer_is_a_failure() {
+    let errors = tempfile::NamedTempFile::new().expect("file");
+    for args in [
+        &["list"][..],
+        &["list", "--json"],
+        &["metadata", "new", "--profile", "network"],
+        &["metadata", "check", "examples/metadata/hypervisor.toml"],
+    ] {
+        let mut child = Cmd::path(env!("CARGO_BIN_EXE_sf-image"))
+            .args(args)
+            .cwd(repository())
+            .stdout(sf_command::Sink::File("/dev/full".into()))
+            .stderr(sf_command::Sink::File(errors.path().into()))
+            .spawn()
+            .expect("starts");
+        let status = child.wait().expect("ends");
+        assert_eq!(status.code(), Some(69), "{args:?}");
+    }
+    let said = fs::read_to_string(errors.path()).expect("text");
+    assert_eq!(said.matches("No space left").count(), 4, "{said}");
+}
+
+#[test]
 fn json_errors_are_one_object_on_stdout() {
     let ran = run(&repository(), &["build", "--profile", "web", "--json"]);
     assert_eq!(ran.code, 64);

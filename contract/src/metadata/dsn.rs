@@ -235,7 +235,7 @@ pub enum DsnError {
     #[error("the DSN names no user; write it as {FORM}")]
     NoUser,
     /// Two commas in a row, or nothing between `@` and `/`.
-    #[error("host {position} of the DSN is empty")]
+    #[error("host {position} of the DSN is empty; write it as {FORM}")]
     EmptyHost {
         /// Counted from 1.
         position: usize,

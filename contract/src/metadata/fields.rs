@@ -396,6 +396,15 @@ pub fn is_setting_source(path: &str) -> bool {
     COMPUTED.contains(&path) || (of_field() && settable())
 }
 
+/// The first field of a table, or of a table in it.
+pub(super) fn first_in(table: &str) -> Option<&'static FieldSpec> {
+    FIELDS.iter().find(|spec| {
+        spec.path
+            .strip_prefix(table)
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
+}
+
 /// Do fields stand below this path?
 pub fn is_table(path: &str) -> bool {
     FIELDS.iter().any(|spec| {

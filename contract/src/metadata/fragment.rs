@@ -143,7 +143,7 @@ impl<'t> Reading<'_, 't> {
                 // The parser's own words name what it expected, not what it
                 // found, so no value gets out this way (tested).
                 format!("not valid TOML: {}", error.message()),
-                "a string stands in double quotes; one field, one line",
+                syntax_hint(error.message()),
             );
         }
         self.certain = errors
@@ -226,7 +226,12 @@ impl<'t> Reading<'_, 't> {
                 }
                 _ if one_name && fields::is_table(&here) => match value.get_ref() {
                     DeValue::Table(table) => self.table(&here, table, report_unknown),
-                    other => self.wrong_type(&here, value.span(), "a table", other, None),
+                    other => {
+                        let example = fields::first_in(&here).map(|spec| {
+                            format!("for example {}", spec.example_block().replace('\n', " "))
+                        });
+                        self.wrong_type(&here, value.span(), "a table", other, example.as_deref());
+                    }
                 },
                 _ if report_unknown => self.problem(
                     Class::UnknownKey,
@@ -396,6 +401,14 @@ impl<'t> Reading<'_, 't> {
             },
         });
     }
+}
+
+/// What to do about a syntax error, by the parser's own words.
+fn syntax_hint(message: &str) -> &'static str {
+    if message.contains("duplicate key") {
+        return "it stands twice in this document: remove one of the two, or write both under one [table]";
+    }
+    "a string stands in double quotes; one field, one line"
 }
 
 /// May the value be a reference? Secrets and PEM items, and keys of families

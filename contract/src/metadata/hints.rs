@@ -31,8 +31,14 @@ pub(super) fn unknown_key_hint(table: &str, key: &str) -> String {
     if let Some(near) = did_you_mean(key, here.iter().copied()) {
         return format!("did you mean \"{near}\"?");
     }
+    let known = if table.is_empty() {
+        format!("known at the top: {}", here.join(", "))
+    } else {
+        format!("known in [{table}]: {}", here.join(", "))
+    };
     if let Some(hint) = other_table(key) {
-        return hint;
+        // Or the table is right, and the key is what another program calls it.
+        return format!("{hint}; {known}");
     }
     if let Some(path) = tables().find(|path| path.rsplit('.').next() == Some(key)) {
         return format!("that table is [{path}]");
@@ -52,11 +58,7 @@ pub(super) fn unknown_key_hint(table: &str, key: &str) -> String {
             .unwrap_or(near);
         return format!("did you mean {path}?");
     }
-    if table.is_empty() {
-        format!("known at the top: {}", here.join(", "))
-    } else {
-        format!("known in [{table}]: {}", here.join(", "))
-    }
+    known
 }
 
 /// The tables that have a field of this name, if any does.
@@ -107,12 +109,20 @@ mod tests {
             (
                 "node",
                 "dsn",
-                "that key belongs to another table: database.dsn",
+                "that key belongs to another table: database.dsn; \
+                 known in [node]: name, mesh, egress, reservations",
+            ),
+            (
+                "database",
+                "url",
+                "that key belongs to another table: report.url; \
+                 known in [database]: dsn, connect_timeout, wait",
             ),
             (
                 "node",
                 "address",
-                "that key belongs to another table: node.mesh.address or node.egress.address",
+                "that key belongs to another table: node.mesh.address or node.egress.address; \
+                 known in [node]: name, mesh, egress, reservations",
             ),
             ("node", "libvirt_spice", "that table is [pki.libvirt_spice]"),
             (

@@ -11,6 +11,10 @@ use super::value::{Reference, Value};
 use crate::problem::{Disclosure, Problem};
 use crate::secret::Secret;
 
+/// As many mistakes are shown to a person. A document with more is the wrong
+/// document, and its owner sees that by these.
+pub const MOST: usize = 30;
+
 /// One field after the merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergedField {
@@ -88,6 +92,20 @@ impl Merged {
     pub fn frame(&self, problem: &Problem) -> String {
         let text = only_known_keys(self.text(problem), problem);
         problem.frame(&text, Disclosure::KeysOnly)
+    }
+
+    /// Problems as source frames, [`MOST`] at most: each frame is made from the
+    /// whole text, and a console is slow.
+    pub fn frames<'p>(&self, problems: impl ExactSizeIterator<Item = &'p Problem>) -> String {
+        let more = problems.len().saturating_sub(MOST);
+        let mut frames: Vec<String> = problems
+            .take(MOST)
+            .map(|problem| self.frame(problem))
+            .collect();
+        if more > 0 {
+            frames.push(format!("and {more} more"));
+        }
+        frames.join("\n\n")
     }
 
     /// Where a problem is: its source with the line, where it has one.

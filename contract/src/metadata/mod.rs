@@ -29,7 +29,7 @@ pub mod value;
 pub use finding::{Class, Finding};
 pub use fragment::Fragment;
 pub use hints::nearest as nearest_field;
-pub use merged::{Merged, Resolved, Unresolved, merge};
+pub use merged::{MOST, Merged, Resolved, Unresolved, merge};
 pub use node::NodeMetadata;
 pub use origin::{Layer, Origin, Place};
 pub use release_rules::required_fields;

@@ -13,7 +13,7 @@ const HEAD: &str = "\
 
 Metadata is TOML with `schema = 1` on its first line. Unknown keys are refused, with the nearest known one.
 Examples that work are in [examples/metadata](../../examples/metadata); `sf-firstboot explain FIELD` on a node
-says where a value came from and which sources it shadows, and `sf-firstboot check --metadata FILE` tries a file
+says where a value came from and which sources it shadows, and `sf-image metadata check FILE` tries a file
 at your desk.
 
 ## Secrets

@@ -50,10 +50,13 @@ pub(super) fn host_name(text: &str) -> Result<String, Wrong> {
             format!("write {}", shown(rest)),
         ));
     }
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let lower = text.to_ascii_lowercase();
+    if lower != text {
+        // What else is wrong comes first: the hint is to be a name.
+        let lower = host_name(&lower)?;
         return Err(Wrong::hint(
             format!("{what} has upper-case letters"),
-            format!("write {}", shown(&text.to_ascii_lowercase())),
+            format!("write {}", shown(&lower)),
         ));
     }
     if text.len() > 253 {

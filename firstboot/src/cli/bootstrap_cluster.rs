@@ -5,9 +5,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use sf_contract::role::Role;
 
+use super::again::Again;
 use super::{Desk, Outcome, Stop, narrate_frames, print, print_json};
 use crate::bootstrap::{self, Report};
 use crate::card::Card;
+use crate::codes;
 use crate::database;
 use crate::engine::{self, lock, node};
 use crate::failure::Failure;
@@ -30,7 +32,25 @@ pub(super) struct Command {
 }
 
 impl Command {
+    pub(super) fn caller(&self) -> (Again, bool) {
+        (self.desk.again(Some(Role::DatabaseTier)), self.json)
+    }
+
     pub(super) fn run(self, paths: &Paths) -> Outcome {
+        // Other roles' database users do not see what the bootstrap looks at: to
+        // them it is gone.
+        if let Some(role) = self.desk.role.filter(|role| !role.bootstraps()) {
+            return Err(Failure::new(
+                &codes::USAGE,
+                format!("a node of role {role} does not bootstrap a cluster"),
+            )
+            .source("--role")
+            .remedy(
+                "Leave --role out, and give the metadata of a database-tier node, whose database \
+                 user may write.",
+            )
+            .into());
+        }
         // Whoever calls this wants the bootstrap, whatever this machine is for.
         let given = Given {
             role: self.desk.role.or(Some(Role::DatabaseTier)),
@@ -61,7 +81,7 @@ impl Command {
                 .iter()
                 .map(|done| serde_json::json!({"name": done.name, "outcome": engine::outcome(done.outcome), "note": done.note}))
                 .collect();
-            return print_json(&serde_json::json!({"created": created, "operations": operations}));
+            return print_json(serde_json::json!({"created": created, "operations": operations}));
         }
         for done in &report.operations {
             let remark = done
@@ -73,7 +93,7 @@ impl Command {
                 "{:<10} {}{remark}\n",
                 engine::outcome(done.outcome),
                 done.name
-            ));
+            ))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
+use super::again::Again;
 use super::{Desk, Outcome, Stop, narrate, narrate_frames, print, print_json};
 use crate::card::Card;
 use crate::database;
@@ -35,6 +36,10 @@ pub(super) struct Command {
 }
 
 impl Command {
+    pub(super) fn caller(&self) -> (Again, bool) {
+        (self.desk.again(None), self.json)
+    }
+
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         let mut reporter = Reporter::new(paths, Audience::Desk);
         let node = match node::read(
@@ -51,6 +56,7 @@ impl Command {
             Err(invalid) => {
                 let card = Card::new(invalid.failures);
                 if self.json {
+                    let card = self.desk.again(None).card(card);
                     return self.print(None, &[], Some(&card));
                 }
                 narrate_frames(&invalid.frames);
@@ -58,8 +64,16 @@ impl Command {
             }
         };
         let runtime = database::runtime()?;
-        let (checked, seen) = runtime.block_on(self.checks(paths, &node));
+        let (mut checked, seen) = runtime.block_on(self.checks(paths, &node));
         runtime.shutdown_background();
+        let again = self.desk.again(None);
+        for found in checked.iter_mut().map(|checked| &mut checked.found) {
+            if let Found::Failed { findings } | Found::Impossible { findings } = found {
+                for failure in findings {
+                    again.failure(failure);
+                }
+            }
+        }
         let blocking = preflight::blocking(&checked);
         let forecast = forecast(&node, &seen, &checked, &blocking);
         let card = (!blocking.is_empty()).then(|| Card::new(blocking));
@@ -97,7 +111,7 @@ impl Command {
         let forecast = judged.map(|(_, forecast)| forecast);
         let exit_code = card.map_or(0, Card::exit_code);
         if self.json {
-            print_json(&serde_json::json!({
+            print_json(serde_json::json!({
                 "ok": card.is_none(),
                 "exit_code": exit_code,
                 "code": card.map(Card::code),
@@ -110,12 +124,12 @@ impl Command {
                 "findings": card.map_or(&[][..], |card| &card.findings),
             }))?;
         } else {
-            print(&table(checked));
+            print(&table(checked))?;
             if let Some(card) = card {
                 narrate(&card.errors());
             }
             if let Some(forecast) = forecast {
-                print(&forecast.text());
+                print(&forecast.text())?;
             }
         }
         if exit_code == 0 {

@@ -1,12 +1,12 @@
 //! `sf-firstboot explain`: where a field's value comes from, or what a code means.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Outcome, print, print_json};
-use crate::card;
+use super::again::Again;
+use super::{Outcome, Stop, narrate, print, print_json};
+use crate::card::{self, Card};
 use crate::codes::{self, Code};
 use crate::engine::node;
 use crate::failure::Failure;
@@ -15,7 +15,8 @@ use crate::sources::{self, Remote};
 
 /// Says which source a metadata field comes from and what it shadows, or what a failure code means.
 ///
-/// Without an argument: all fields that are set.
+/// Without an argument: all fields, set or not. Where a source cannot be read, or
+/// what it says of these fields is no value, that is said last, and the exit code is its own.
 #[derive(Debug, Args)]
 pub(super) struct Command {
     /// Metadata field by its dotted path (`database.dsn`), or a failure code (`SF-DB-REFUSED`).
@@ -30,6 +31,10 @@ pub(super) struct Command {
 }
 
 impl Command {
+    pub(super) fn caller(&self) -> (Again, bool) {
+        (Again::of_metadata(&self.metadata), self.json)
+    }
+
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         if let Some(id) = self
             .topic
@@ -38,13 +43,17 @@ impl Command {
         {
             let code = codes::find(id).ok_or_else(|| unknown_code(id))?;
             if self.json {
-                let remedy = code.remedy;
-                let exit_code = code.kind.exit_code();
-                return print_json(
-                    &serde_json::json!({"code": code, "remedy": remedy, "exit_code": exit_code}),
-                );
+                let exit_code = (!code.only_warns()).then(|| code.kind.exit_code());
+                return print_json(serde_json::json!({
+                    "code": code.id,
+                    "kind": code.kind,
+                    "title": code.title,
+                    "why": code.why,
+                    "remedy": code.remedy,
+                    "exit_code": exit_code,
+                }));
             }
-            print(&explained(code));
+            print(&explained(code))?;
             return Ok(());
         }
         // Quick, and the same with a dead server: what is kept of an earlier
@@ -62,21 +71,27 @@ impl Command {
         for place in collected.unasked() {
             tracing::warn!("{place}; `sf-firstboot check` asks it");
         }
-        for failure in &collected.broken {
-            tracing::error!(code = failure.code.id, "{failure}");
-        }
         let fields = collected.explain(self.topic.as_deref())?;
+        let mistakes = collected.mistakes(self.topic.as_deref());
+        let card = (!mistakes.is_empty()).then(|| self.caller().0.card(Card::new(mistakes)));
         if self.json {
-            return print_json(&fields);
+            print_json(serde_json::json!({
+                "ok": card.is_none(),
+                "exit_code": card.as_ref().map_or(0, Card::exit_code),
+                "fields": fields,
+                "findings": card.as_ref().map_or(&[][..], |card| &card.findings),
+            }))?;
+        } else {
+            let lines: Vec<String> = fields.iter().map(ToString::to_string).collect();
+            print(&format!("{}\n", lines.join("\n")))?;
         }
-        let mut text = String::new();
-        for field in fields {
-            let line = writeln!(text, "{field}");
-            // Writing to a String cannot fail.
-            debug_assert!(line.is_ok());
+        match card {
+            None => Ok(()),
+            Some(card) => {
+                narrate(&card.errors());
+                Err(Stop::Said(card.exit_code()))
+            }
         }
-        print(&text);
-        Ok(())
     }
 }
 

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use clap::builder::ArgPredicate;
 use sf_contract::release::Schema;
 use sf_contract::role::Role;
 
@@ -30,14 +29,8 @@ pub(super) struct Command {
     #[command(flatten)]
     whom: Whom,
     /// The database user [default: sf; with --operator: sf-operator].
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "sf",
-        default_value_if("operator", ArgPredicate::IsPresent, "sf-operator"),
-        hide_default_value = true
-    )]
-    user: String,
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
     /// Where it logs in from, as MariaDB writes it: an address, a pattern such as 10.0.0.%.
     #[arg(long, value_name = "HOST", default_value = "%")]
     host: String,
@@ -69,14 +62,19 @@ impl Command {
                 "-- For `sf-firstboot cluster` at a desk: to watch the fleet, forget nodes, release claims.\n"
                     .to_owned()
                     + FOR_A_MOMENT,
-                grants::operator(&self.database, &self.user, &self.host),
+                grants::operator(&self.database, self.user("sf-operator"), &self.host),
             ),
         };
         for statement in statements {
             let _infallible = writeln!(text, "{statement}");
         }
-        print(&text);
+        print(&text)?;
         Ok(())
+    }
+
+    /// clap's own conditional default took effect with --role as well.
+    fn user<'u>(&'u self, default: &'u str) -> &'u str {
+        self.user.as_deref().unwrap_or(default)
     }
 
     fn of_role(&self, paths: &Paths, role: Role) -> Result<(String, Vec<String>), Failure> {
@@ -110,7 +108,7 @@ impl Command {
             text.push_str(FOR_A_MOMENT);
         }
         let schema = schema.unwrap_or(Schema::Agent);
-        let statements = grants::least(role, &schema, &self.database, &self.user, &self.host);
+        let statements = grants::least(role, &schema, &self.database, self.user("sf"), &self.host);
         Ok((text, statements))
     }
 }

@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Standard output is data,
 //! standard error is narration, the exit code is the failure's kind.
 
+mod again;
 mod bootstrap_cluster;
 mod check;
 mod cluster;
@@ -8,18 +9,20 @@ mod confirm;
 mod explain;
 mod gate;
 mod grants;
+mod output;
 mod ready;
 mod report;
 mod reset;
 mod run;
 mod status;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use again::Again;
 use clap::{Args, Parser, Subcommand};
+use output::{narrate, narrate_frames, print, print_failed, print_json};
 use sf_contract::failure::Kind;
 use sf_contract::role::Role;
 
@@ -79,6 +82,26 @@ enum Command {
     Report(report::Command),
 }
 
+impl Command {
+    /// What the caller gave that the next command needs, and whether the answer
+    /// is to be JSON.
+    fn caller(&self) -> (Again, bool) {
+        match self {
+            Self::Check(command) => command.caller(),
+            Self::BootstrapCluster(command) => command.caller(),
+            Self::Cluster(command) => command.caller(),
+            Self::Explain(command) => command.caller(),
+            Self::Status(command) => (Again::default(), command.json),
+            Self::Run(_)
+            | Self::Gate(_)
+            | Self::Grants(_)
+            | Self::Reset(_)
+            | Self::Ready(_)
+            | Self::Report(_) => (Again::default(), false),
+        }
+    }
+}
+
 /// Metadata and image, where they are not those of this node.
 #[derive(Debug, Args)]
 struct Desk {
@@ -106,6 +129,15 @@ impl Desk {
         }
     }
 
+    /// What these options are for the next command; `role` where none was given.
+    fn again(&self, role: Option<Role>) -> Again {
+        Again::of_metadata(&self.metadata).image(
+            self.manifest.as_deref(),
+            self.release_descriptor.as_deref(),
+            self.role.or(role.filter(|_| !self.is_empty())),
+        )
+    }
+
     /// On the node, its servers are asked, for `wait` or a few seconds; a desk
     /// is not the node, and what its own drives and cloud say is none of this.
     fn remote(&self, paths: &Paths, wait: Duration) -> Remote {
@@ -124,11 +156,14 @@ impl Desk {
 
     /// Is this the node itself? Not when anything about it was given.
     fn is_node(&self, paths: &Paths) -> bool {
+        self.is_empty() && paths.manifest().exists()
+    }
+
+    fn is_empty(&self) -> bool {
         self.metadata.is_empty()
             && self.manifest.is_none()
             && self.release_descriptor.is_none()
             && self.role.is_none()
-            && paths.manifest().exists()
     }
 }
 
@@ -167,6 +202,7 @@ pub fn main() -> ExitCode {
     };
     log::start(cli.log_format, &cli.log_level);
     let paths = Paths::under(&cli.root);
+    let (again, json) = cli.command.caller();
     let outcome = match cli.command {
         Command::Run(command) => command.run(&paths),
         Command::Check(command) => command.run(&paths),
@@ -184,37 +220,14 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Said(code)) => ExitCode::from(code),
         Err(Stop::Card(card)) => {
+            let card = again.card(card);
+            if json {
+                // Where this cannot be written either, the text says so.
+                let _unwritten = print_failed(&card);
+            }
             narrate(&card.errors());
             ExitCode::from(card.exit_code())
         }
-    }
-}
-
-/// Data: to standard output. A reader that has gone away is not an error.
-fn print(text: &str) {
-    let mut out = std::io::stdout().lock();
-    let _closed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-}
-
-/// One JSON document.
-fn print_json(value: &impl serde::Serialize) -> Outcome {
-    let mut text = serde_json::to_string_pretty(value).map_err(|error| {
-        Failure::new(&codes::INTERNAL, "the answer could not be written as JSON").cause(&error)
-    })?;
-    text.push('\n');
-    print(&text);
-    Ok(())
-}
-
-/// Narration: to standard error.
-fn narrate(text: &str) {
-    let _closed = std::io::stderr().lock().write_all(text.as_bytes());
-}
-
-/// Source frames, with an empty line between them and what follows.
-fn narrate_frames(frames: &str) {
-    if !frames.is_empty() {
-        narrate(&format!("{}\n\n", frames.trim_end()));
     }
 }
 

@@ -54,7 +54,7 @@ impl Command {
         print(&format!(
             "reset: {removed} files removed. The next boot, or `systemctl restart sf-firstboot`, \
              is a first boot\n"
-        ));
+        ))?;
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use sf_contract::failure::Kind;
 pub(super) struct Command {
     /// Print one JSON object.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Command {
@@ -39,10 +39,10 @@ impl Command {
         let earlier = status.boot_id != identity::boot_id(paths);
         if self.json {
             return print_json(
-                &serde_json::json!({"status": status, "earlier_boot": earlier, "units": units}),
+                serde_json::json!({"status": status, "earlier_boot": earlier, "units": units}),
             );
         }
-        print(&text(&status, earlier, &units));
+        print(&text(&status, earlier, &units))?;
         Ok(())
     }
 }

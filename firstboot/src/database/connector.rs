@@ -291,7 +291,7 @@ impl Connector {
                 None => "the authority in pki.ca".into(),
             },
             (None, None) => format!(
-                "a public authority ({}), since neither pki.ca nor ssl-ca names another",
+                "a public authority ({}), since none of your own is given as pki.ca or ssl-ca",
                 tls::SYSTEM
             ),
         }

@@ -24,6 +24,7 @@ pub mod upkeep;
 pub use backoff::Backoff;
 pub use cluster::{ClusterState, OperationRecord, read_cluster};
 pub use connector::Connector;
+pub use refusal::WHICH_ROLE;
 pub use session::Session;
 
 pub(crate) use cluster::{SEED_KEY, operations, seed_text};

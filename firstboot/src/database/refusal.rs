@@ -57,10 +57,7 @@ impl Connector {
             return self.not_mariadb(&name, &said);
         }
         let failure = match kind {
-            NoConnection::Refused => self.failure(
-                &codes::DB_REFUSED,
-                format!("nothing accepts connections at the database's address {name}"),
-            ),
+            NoConnection::Refused => self.nobody_there(target),
             NoConnection::TimedOut => self.failure(
                 &codes::DB_TIMEOUT,
                 format!("the database at {name} did not answer"),
@@ -139,6 +136,25 @@ impl Connector {
             ),
         };
         with_text(failure, error)
+    }
+
+    fn nobody_there(&self, target: &Target<'_>) -> Failure {
+        let name = target.name();
+        match target {
+            Target::Host(_) => self.failure(
+                &codes::DB_REFUSED,
+                format!("nothing accepts connections at the database's address {name}"),
+            ),
+            Target::Socket(_) => self
+                .failure(
+                    &codes::DB_REFUSED,
+                    format!("nothing accepts connections at the database's socket {name}"),
+                )
+                .remedy(
+                    "Start MariaDB on this machine, or correct socket= in database.dsn (on the server: \
+                     SHOW VARIABLES LIKE 'socket'); the agent keeps trying.",
+                ),
+        }
     }
 
     /// No interface is up, or none leads there.
@@ -228,12 +244,15 @@ fn with_text(mut failure: Failure, error: &sqlx::Error) -> Failure {
     failure
 }
 
+/// Of the command that prints what to grant, where it is not known for whom.
+pub const WHICH_ROLE: &str = ", ROLE being this node's";
+
 /// The command that prints what to grant: no user of ours needs all privileges.
 fn to_grant(user: &str, database: &str) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     format!(
-        "then run there what `sf-firstboot grants --role ROLE --database {} --user {}` prints, \
-         ROLE being this node's.",
+        "then run there what `sf-firstboot grants --role ROLE --database {} --user {}` prints\
+         {WHICH_ROLE}.",
         quoted(database),
         quoted(user)
     )

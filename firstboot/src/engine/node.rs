@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use sf_contract::metadata::{NodeMetadata, Reference, Target, Value};
+use sf_contract::release::SettingValue;
 use sf_contract::secret::Secret;
 use zeroize::Zeroizing;
 
 use crate::bootstrap::{Author, Inputs, Plan, SystemKey};
 use crate::call_home::Address;
 use crate::codes;
-use crate::database::Connector;
+use crate::database::{self, Connector};
 use crate::failure::Failure;
 use crate::gate;
 use crate::identity;
@@ -290,23 +291,50 @@ impl Node {
             failure
                 .next_command
                 .get_or_insert_with(|| "sf-firstboot check".into());
+            // The connection does not know what node it is for.
+            failure.remedy = failure.remedy.map(|remedy| {
+                remedy
+                    .replace("--role ROLE", &format!("--role {}", self.image.role()))
+                    .replace(database::WHICH_ROLE, "")
+            });
         }
         failure
     }
 
-    /// A failure about a field with the place where the field stands.
+    /// A failure about a field with the place where the field stands, and by the
+    /// name that it has there.
     pub fn placed(&self, mut failure: Failure) -> Failure {
-        let place = failure
+        let Some(named) = failure
             .source
             .as_deref()
             .and_then(|source| source.strip_prefix("metadata field "))
-            .and_then(|field| Some((field, self.origin(field)?)))
-            .filter(|(_, origin)| !origin.place.is_empty())
-            .map(|(field, origin)| format!("{} ({field})", origin.place));
-        if place.is_some() {
-            failure.source = place;
-        }
+            .map(str::to_owned)
+        else {
+            return failure;
+        };
+        let field = self.written_as(&named).to_owned();
+        failure.what = failure.what.replace(&named, &field);
+        failure.source = Some(match self.origin(&field) {
+            Some(origin) if !origin.place.is_empty() => format!("{} ({field})", origin.place),
+            _ => format!("metadata field {field}"),
+        });
         failure
+    }
+
+    /// The field that a cluster-wide setting was made of: most have one of their
+    /// own, and stand in `[cluster.config]` only as the bootstrap sees them.
+    fn written_as<'f>(&'f self, field: &'f str) -> &'f str {
+        let Some(key) = field.strip_prefix("cluster.config.") else {
+            return field;
+        };
+        let settings = self.image.release.settings.iter();
+        settings
+            .filter(|setting| setting.key == key)
+            .find_map(|setting| match &setting.value {
+                SettingValue::Metadata(path) => self.origin(path).map(|_| path.as_str()),
+                _ => None,
+            })
+            .unwrap_or(field)
     }
 
     /// What a finished run would be for; `None` while this node has never

@@ -1,5 +1,5 @@
 //! The fleet as text, for a person: totals first, nodes that need somebody
-//! first, a hundred columns wide at most.
+//! first, a hundred columns wide at most, and less on a narrow terminal.
 
 use std::fmt::Write as _;
 
@@ -12,16 +12,31 @@ pub const WIDTH: usize = 100;
 /// Between two columns.
 const GAP: usize = 2;
 
+/// Width of the labels at the left of what is no node.
+const LABEL: usize = 11;
+
 /// A name is cut to no less than this.
 const SHORTEST_NAME: usize = 12;
 
 /// How it is shown.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Look {
     /// With colours.
     pub colour: bool,
     /// How many nodes are listed at most; `None` is all.
     pub nodes: Option<usize>,
+    /// Columns of the terminal, [`WIDTH`] at most.
+    pub width: usize,
+}
+
+impl Default for Look {
+    fn default() -> Self {
+        Self {
+            colour: false,
+            nodes: None,
+            width: WIDTH,
+        }
+    }
 }
 
 /// `1000 nodes: 997 ready, 2 waiting, 1 FAILED`.
@@ -56,7 +71,7 @@ pub fn render(fleet: &Fleet, now: f64, look: Look) -> String {
     let domain = common_domain(&fleet.nodes);
     let members = &fleet.nodes[..shown];
     if !members.is_empty() {
-        text.push_str(&nodes(members, &domain, now, look.colour));
+        text.push_str(&nodes(members, &domain, now, look));
         if shown < fleet.nodes.len() {
             let _infallible = writeln!(text, "and {} more", fleet.nodes.len() - shown);
         }
@@ -66,7 +81,10 @@ pub fn render(fleet: &Fleet, now: f64, look: Look) -> String {
         text.push('\n');
     }
     for (label, value) in facts(fleet) {
-        for (index, line) in wrapped(&value, WIDTH - 11).iter().enumerate() {
+        for (index, line) in wrapped(&value, look.width.saturating_sub(LABEL).max(LABEL))
+            .iter()
+            .enumerate()
+        {
             let label = if index == 0 { label } else { "" };
             let _infallible = writeln!(text, "{label:<10} {line}");
         }
@@ -74,7 +92,10 @@ pub fn render(fleet: &Fleet, now: f64, look: Look) -> String {
     text
 }
 
-fn nodes(members: &[Member], domain: &str, now: f64, colour: bool) -> String {
+fn nodes(members: &[Member], domain: &str, now: f64, look: Look) -> String {
+    /// Left out where there is no room, the first one first: state, name and
+    /// error are what the table is for.
+    const DISPENSABLE: [usize; 5] = [5, 4, 2, 3, 6];
     const HEAD: [&str; 8] = [
         "STATE", "NODE", "ROLE", "SERIES", "IMAGE", "PHASE", "BOOTED", "ERROR",
     ];
@@ -99,22 +120,33 @@ fn nodes(members: &[Member], domain: &str, now: f64, colour: bool) -> String {
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
         .map(Option::unwrap_or_default)
         .collect();
-    let total = widths.iter().sum::<usize>() + GAP * (HEAD.len() - 1);
-    let surplus = total.saturating_sub(WIDTH);
-    widths[NAME] = widths[NAME]
-        .saturating_sub(surplus)
-        .max(SHORTEST_NAME.min(widths[NAME]));
+    let shortest = SHORTEST_NAME.min(widths[NAME]);
+    let mut dispensable = DISPENSABLE.iter();
+    loop {
+        let shown = widths.iter().filter(|width| **width > 0).count();
+        let total = widths.iter().sum::<usize>() + GAP * (shown - 1);
+        let surplus = total.saturating_sub(look.width);
+        if widths[NAME] >= shortest + surplus {
+            widths[NAME] -= surplus;
+            break;
+        }
+        let Some(column) = dispensable.next() else {
+            widths[NAME] = shortest;
+            break;
+        };
+        widths[*column] = 0;
+    }
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
+        for (cell, width) in row.iter().zip(&widths).filter(|(_, width)| **width > 0) {
             let _infallible = write!(line, "{:<1$}", cut(cell, *width), width + GAP);
         }
-        let line = cut(line.trim_end(), WIDTH);
+        let line = cut(line.trim_end(), look.width);
         let paint = index
             .checked_sub(1)
             .and_then(|index| members.get(index))
-            .filter(|_| colour)
+            .filter(|_| look.colour)
             .and_then(|node| match node.state {
                 State::Failed | State::Refused => Some("31"),
                 State::Waiting | State::Booting => Some("33"),
@@ -361,10 +393,44 @@ mod tests {
             Look {
                 colour: true,
                 nodes: Some(1),
+                ..Look::default()
             },
         );
         assert!(short.contains("and 4 more"), "{short}");
         assert!(short.contains("\x1b[31mFAILED"), "{short}");
+    }
+
+    #[test]
+    fn on_a_narrow_terminal_the_reason_stays() {
+        let mut tier = member(State::Waiting, "a-database-node.example.com", None);
+        tier.role = "database-tier".into();
+        tier.last_error = Some("SF-DAEMON-NOT-READY".into());
+        let members = [
+            member(State::Failed, "hv17.example.com", Some("SF-PKI-EXPIRED")),
+            tier,
+        ];
+        let at = |width| {
+            let look = Look {
+                width,
+                ..Look::default()
+            };
+            nodes(&members, ".example.com", NOW, look)
+        };
+        insta::assert_snapshot!(at(80), @r"
+        STATE    NODE             ROLE           SERIES  BOOTED  ERROR
+        FAILED   hv17             hypervisor     0.8     2m      SF-PKI-EXPIRED
+        waiting  a-database-node  database-tier  0.8     2m      SF-DAEMON-NOT-READY
+        ");
+        insta::assert_snapshot!(at(60), @r"
+        STATE    NODE            SERIES  BOOTED  ERROR
+        FAILED   hv17            0.8     2m      SF-PKI-EXPIRED
+        waiting  a-database-n..  0.8     2m      SF-DAEMON-NOT-READY
+        ");
+        insta::assert_snapshot!(at(40), @r"
+        STATE    NODE          ERROR
+        FAILED   hv17          SF-PKI-EXPIRED
+        waiting  a-database..  SF-DAEMON-NOT-R..
+        ");
     }
 
     #[test]
@@ -377,13 +443,15 @@ mod tests {
         /// Whatever nodes are called and whatever happened to them.
         #[test]
         fn no_line_is_wider_than_promised(
+            width in 50..=WIDTH,
             names in prop::collection::vec("[a-z0-9-]{1,63}(\\.[a-z]{1,60}){0,3}", 1..6),
             error in prop::sample::select(crate::codes::ALL.iter().map(|code| code.id).collect::<Vec<_>>()),
         ) {
             let nodes = names.iter().map(|name| member(State::Failed, name, Some(error))).collect();
-            let text = render(&fleet(nodes), NOW, Look::default());
+            let look = Look { width, ..Look::default() };
+            let text = render(&fleet(nodes), NOW, look);
             for line in text.lines() {
-                prop_assert!(line.chars().count() <= WIDTH, "{line}");
+                prop_assert!(line.chars().count() <= width, "{line}");
                 prop_assert!(line.is_ascii());
             }
             // The reason is never what is cut.

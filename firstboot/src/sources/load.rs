@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sf_contract::metadata::{
-    Class, Finding, Layer, Merged, NodeMetadata, Resolved, Target, Value, check, example,
+    Class, Finding, Layer, MOST, Merged, NodeMetadata, Resolved, Target, Value, check, example,
 };
 use sf_contract::secret::Secret;
 
@@ -51,6 +51,8 @@ pub struct DatabaseFields {
 pub struct Rejected {
     /// One for each mistake, most basic first; never empty.
     pub failures: Vec<Failure>,
+    /// Mistakes beyond those: a console is slow.
+    pub unshown: usize,
     /// The mistakes as source frames, for a console; every value is masked.
     pub frames: String,
     /// What to tell besides.
@@ -67,7 +69,10 @@ impl Rejected {
             [first, ..] => {
                 let mut summary = Failure::new(
                     first.code,
-                    format!("{} mistakes in the node metadata", self.failures.len()),
+                    format!(
+                        "{} mistakes in the node metadata",
+                        self.failures.len() + self.unshown
+                    ),
                 )
                 .next_command("sf-firstboot check");
                 for failure in &self.failures {
@@ -77,6 +82,9 @@ impl Rejected {
                         let _ = write!(line, " ({})", failure.remedy_text());
                     }
                     summary.causes.push(line);
+                }
+                if self.unshown > 0 {
+                    summary.causes.push(format!("and {} more", self.unshown));
                 }
                 summary.remedy("Correct them all; each line says where it is and what to write.")
             }
@@ -131,6 +139,29 @@ impl Collected {
         }
     }
 
+    /// Sources that cannot be read, and what is no value of this field, of the
+    /// fields of this table, or with `None` anywhere; [`MOST`] of the latter.
+    pub fn mistakes(&self, path: Option<&str>) -> Vec<Failure> {
+        let about = |field: &str| {
+            path.is_none_or(|path| {
+                field.is_empty() || field == path || is_below(field, path) || is_below(path, field)
+            })
+        };
+        let problems = self.merged.problems().iter();
+        let mut failures = self.broken.clone();
+        failures.extend(
+            problems
+                .filter(|finding| about(&finding.problem.field))
+                .take(MOST)
+                .map(|finding| Failure {
+                    // That is what is being run.
+                    next_command: None,
+                    ..failure(&self.merged, finding)
+                }),
+        );
+        failures
+    }
+
     /// The authority that the database's certificate comes from: `pki.ca`,
     /// where it is at hand.
     pub fn authority(&self) -> Option<Secret> {
@@ -151,6 +182,7 @@ impl Collected {
             return Err(Box::new(Rejected {
                 failures: vec![missing(&self.looked, target)],
                 frames: String::new(),
+                unshown: 0,
                 warnings: self.warnings.clone(),
             }));
         }
@@ -184,7 +216,7 @@ impl Collected {
             .iter()
             .filter(|finding| self.broken.is_empty() || finding.class != Class::Missing)
             .collect();
-        failures.extend(problems.iter().map(|finding| {
+        failures.extend(problems.iter().take(MOST).map(|finding| {
             let mut failure = failure(&self.merged, finding);
             if finding.class == Class::Reference
                 && let Some(code) = codes.get(&finding.problem.field)
@@ -201,12 +233,21 @@ impl Collected {
                 resolved,
             }),
             _ => Err(Box::new(Rejected {
-                frames: frames(&self.merged, &problems),
+                frames: self
+                    .merged
+                    .frames(problems.iter().map(|finding| &finding.problem)),
+                unshown: problems.len().saturating_sub(MOST),
                 failures,
                 warnings,
             })),
         }
     }
+}
+
+/// Is it a field or table of that table?
+fn is_below(path: &str, table: &str) -> bool {
+    path.strip_prefix(table)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 fn code(class: Class) -> &'static Code {
@@ -236,14 +277,6 @@ fn failure(merged: &Merged, finding: &Finding) -> Failure {
         failure = failure.next_command(format!("sf-firstboot explain {}", problem.field));
     }
     failure
-}
-
-fn frames(merged: &Merged, problems: &[&Finding]) -> String {
-    let frames: Vec<String> = problems
-        .iter()
-        .map(|finding| merged.frame(&finding.problem))
-        .collect();
-    frames.join("\n\n")
 }
 
 fn missing(looked: &[Looked], target: Target<'_>) -> Failure {

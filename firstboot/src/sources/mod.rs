@@ -332,11 +332,15 @@ impl Collected {
         field: Option<&str>,
     ) -> Result<Vec<sf_contract::metadata::explain::Explained>, Failure> {
         sf_contract::metadata::explain::explain(&self.merged, field).map_err(|error| {
-            let remedy = match error.near {
-                Some(near) => format!("did you mean `sf-firstboot explain {near}`?"),
-                None => "`sf-firstboot explain` lists all fields".to_owned(),
-            };
-            Failure::new(&crate::codes::USAGE, error.to_string()).remedy(remedy)
+            let failure = Failure::new(&crate::codes::USAGE, error.to_string());
+            match error.near {
+                Some(near) => failure
+                    .remedy(format!("Did you mean {near}?"))
+                    .next_command(format!("sf-firstboot explain {near}")),
+                None => failure
+                    .remedy("`sf-firstboot explain` lists all fields.")
+                    .next_command("sf-firstboot explain"),
+            }
         })
     }
 }

@@ -43,20 +43,21 @@ impl Args {
             if json {
                 let _ = writeln!(std::io::stderr(), "{line}");
             } else {
-                super::print(&format!("{line}\n"));
+                let _ = super::write(&format!("{line}\n"));
             }
         };
         match boot_test::run(&options, &mut narrate) {
             Ok(report) => {
-                if json {
-                    super::print(&format!("{}\n", report.to_json()));
-                }
-                ExitCode::from(u8::from(!report.is_good()))
+                let text = if json {
+                    super::document(serde_json::json!(report))
+                } else {
+                    String::new()
+                };
+                super::print(&text, ExitCode::from(u8::from(!report.is_good())))
             }
             Err(error) => {
                 let report = Report::new(Kind::Environment, &error);
-                super::finish(json, Err(report));
-                ExitCode::from(error.exit_code())
+                super::failed(json, &report, error.exit_code())
             }
         }
     }

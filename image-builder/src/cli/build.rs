@@ -87,10 +87,7 @@ impl Args {
             &progress,
         )?;
         if self.json {
-            return Ok(format!(
-                "{:#}\n",
-                serde_json::to_value(&outcome).unwrap_or_default()
-            ));
+            return Ok(super::document(serde_json::json!(outcome)));
         }
         let folders: Vec<String> = outcome
             .images

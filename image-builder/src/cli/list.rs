@@ -50,9 +50,8 @@ impl Args {
                     })
                 })
                 .collect();
-            return Ok(format!(
-                "{:#}\n",
-                json!({ "profiles": profiles, "releases": releases })
+            return Ok(super::document(
+                json!({ "profiles": profiles, "releases": releases }),
             ));
         }
         let mut text = String::from("Profiles:\n");

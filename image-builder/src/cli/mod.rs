@@ -111,26 +111,57 @@ pub fn main() -> ExitCode {
 
 fn finish(json: bool, result: Result<String, Report>) -> ExitCode {
     match result {
-        Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
-        Err(report) => {
-            if json {
-                print(&format!("{:#}\n", report.to_json()));
-            }
-            let _ = io::stderr().write_all(report.render().as_bytes());
-            ExitCode::from(report.kind.exit_code())
-        }
+        Ok(text) => print(&text, ExitCode::SUCCESS),
+        Err(report) => failed(json, &report, report.kind.exit_code()),
     }
 }
 
-/// Writes data. A reader that has gone away (`| head`) is no failure.
-fn print(text: &str) {
+/// Says why, in both forms where JSON is wanted.
+fn failed(json: bool, report: &Report, code: u8) -> ExitCode {
+    if json {
+        let mut object = report.to_json();
+        object["exit_code"] = code.into();
+        // Where this cannot be written either, the text says so.
+        let _ = write(&document(object));
+    }
+    let _ = io::stderr().write_all(report.render().as_bytes());
+    ExitCode::from(code)
+}
+
+/// A JSON object as it is printed, with its schema: that is raised when a field
+/// goes or changes its meaning, not when one is added.
+fn document(mut value: serde_json::Value) -> String {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("schema".into(), 1.into());
+    }
+    format!("{value:#}\n")
+}
+
+/// Writes data, and ends with `code` where that worked.
+fn print(text: &str, code: ExitCode) -> ExitCode {
+    let Err(error) = write(text) else {
+        return code;
+    };
+    let report = Report::text(
+        Kind::Environment,
+        format!("the answer could not be written to standard output: {error}"),
+    )
+    .hint(Some(
+        "free space where standard output goes, or send it elsewhere",
+    ));
+    failed(false, &report, report.kind.exit_code())
+}
+
+/// A reader that has gone away (`| head`) is no failure.
+fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
-    let _ = stdout
+    match stdout
         .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush());
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]

@@ -159,14 +159,10 @@ impl Verdict {
         self.problems.is_empty()
     }
 
-    /// All problems as source frames, every value masked.
+    /// The problems as source frames, every value masked.
     pub fn frames(&self) -> String {
-        let frames: Vec<String> = self
-            .problems
-            .iter()
-            .map(|finding| self.merged.frame(&finding.problem))
-            .collect();
-        frames.join("\n\n")
+        let problems = self.problems.iter();
+        self.merged.frames(problems.map(|finding| &finding.problem))
     }
 
     /// The warnings, one a line.

@@ -9,6 +9,8 @@ mod change;
 #[cfg(test)]
 mod desk;
 #[cfg(test)]
+mod documented;
+#[cfg(test)]
 mod fetched;
 #[cfg(test)]
 mod fleet;
@@ -22,6 +24,8 @@ mod logs;
 mod network;
 #[cfg(test)]
 mod node;
+#[cfg(test)]
+mod operator;
 #[cfg(test)]
 mod pki;
 #[cfg(test)]

@@ -8,10 +8,10 @@ fn all_mistakes_are_found_in_one_run() {
     insta::assert_snapshot!(problems(text, Role::Hypervisor).join("\n"), @r#"
     metadata.toml: unknown key "colour" (known at the top: schema, node, cluster, database, pki, secrets, config, bootstrap, report)
     metadata.toml: node.nmae: unknown key "nmae" (did you mean "name"?)
-    metadata.toml: node.mesh: expected a table, found a string
+    metadata.toml: node.mesh: expected a table, found a string (for example [node] mesh = { address = "10.0.0.11", interface = "eth1" })
     metadata.toml: node.egress.address: expected an IPv4 address, a string such as "10.0.0.1", found a whole number (for example egress = { address = "192.0.2.11", interface = "eth0" })
     metadata.toml: node.egress.interfcae: unknown key "interfcae" (did you mean "interface"?)
-    metadata.toml: node.dsn: unknown key "dsn" (that key belongs to another table: database.dsn)
+    metadata.toml: node.dsn: unknown key "dsn" (that key belongs to another table: database.dsn; known in [node]: name, mesh, egress, reservations)
     metadata.toml: unknown key "nodes" (did you mean "node"?)
     metadata.toml: cluster.database_nodes: expected a list of IPv4 addresses or names of [cluster.hosts], found a string (for example database_nodes = ["10.0.0.1"])
     metadata.toml: cluster.hosts.db1: expected an IPv4 address, a string such as "10.0.0.1", found a table (a name with dots stands in quotes: "db1.example.com" = "10.0.0.1")
@@ -75,6 +75,35 @@ fn schemas_other_than_1_are_refused() {
             .collect();
         assert_eq!(found, [wanted], "{text:?}");
     }
+}
+
+#[test]
+fn what_stands_twice_is_said_to_stand_twice() {
+    let [one, two] = [
+        "node.name = \"a.b\"\nnode.name = \"c.d\"",
+        "node.name = \"a.b\"\n[node]",
+    ]
+    .map(|text| file(&format!("schema = 1\n{text}\n")).problems);
+    for found in [one, two] {
+        let text = found[0].problem.to_string();
+        assert!(
+            text.contains("duplicate key") && text.contains("it stands twice"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn the_wrong_document_does_not_fill_the_console() {
+    let keys: Vec<String> = (0..100).map(|key| format!("key{key} = 1")).collect();
+    let text = format!("schema = 1\n{}\n", keys.join("\n"));
+    let (merged, checked) = checked(&text, Role::Hypervisor);
+    let many = checked.problems.len();
+    assert!(many > 100);
+    let frames = merged.frames(checked.problems.iter().map(|finding| &finding.problem));
+    assert_eq!(frames.matches("error: ").count(), super::super::MOST);
+    let rest = format!("\n\nand {} more", many - super::super::MOST);
+    assert!(frames.ends_with(&rest), "{frames}");
 }
 
 #[test]

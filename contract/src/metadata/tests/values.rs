@@ -29,6 +29,7 @@ fn each_rule_has_its_own_words() {
         ("node", "name = \"\""),
         ("node", "name = \"10.0.0.1\""),
         ("node", "name = \"Hv1.example.com\""),
+        ("node", "name = \"Hv_1.example.com\""),
         ("node", "name = \"hv_1.example.com\""),
         ("node", "name = \"hv1..example.com\""),
         ("node", "name = \"-hv1.example.com\""),
@@ -138,6 +139,7 @@ fn each_rule_has_its_own_words() {
     node.name: is empty
     node.name: "10.0.0.1" is an address, not a name (write the fully qualified name, such as "db1.example.com")
     node.name: "Hv1.example.com" has upper-case letters (write "hv1.example.com")
+    node.name: "hv_1.example.com" holds '_' (a host name is made of letters, digits and hyphens, with dots between its parts (RFC 1123))
     node.name: "hv_1.example.com" holds '_' (a host name is made of letters, digits and hyphens, with dots between its parts (RFC 1123))
     node.name: "hv1..example.com" has an empty part (a host name is made of letters, digits and hyphens, with dots between its parts (RFC 1123))
     node.name: "-hv1.example.com" has a part that starts or ends with a hyphen: "-hv1" (a host name is made of letters, digits and hyphens, with dots between its parts (RFC 1123))

@@ -1,5 +1,6 @@
 //! `sf-firstboot cluster forget NODE`.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use clap::Args;
@@ -25,7 +26,7 @@ const RECENT: f64 = 86_400.0;
 /// recorded again at its next boot.
 #[derive(Debug, Args)]
 pub(super) struct Command {
-    /// The node's name, as `cluster status` shows it.
+    /// The node's name, as `cluster status` shows it, with or without its domain.
     #[arg(value_name = "NODE")]
     node: String,
     /// Do not ask.
@@ -35,7 +36,7 @@ pub(super) struct Command {
     #[arg(long, requires = "yes")]
     force: bool,
     #[command(flatten)]
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl Command {
@@ -64,18 +65,33 @@ impl Command {
         print(&format!(
             "{name} is forgotten (recorded as done by {} on {})\n",
             author.user, author.host
-        ));
+        ))?;
         Ok(())
     }
 }
 
+/// The node of that name, or of that name without its domain: so the table
+/// shows them.
 fn known<'f>(fleet: &'f Fleet, name: &str) -> Result<&'f str, Failure> {
     let nodes = fleet.nodes.iter().map(|node| node.fqdn.as_str());
     let holders = fleet.claims.iter().map(|claim| claim.fqdn.as_str());
-    nodes
-        .chain(holders)
-        .find(|known| known.eq_ignore_ascii_case(name))
-        .ok_or_else(|| unknown(fleet, name))
+    let all: BTreeSet<&str> = nodes.chain(holders).collect();
+    if let Some(known) = all.iter().find(|known| known.eq_ignore_ascii_case(name)) {
+        return Ok(known);
+    }
+    let hosts = |known: &&&str| {
+        let host = known.split_once('.').map_or(**known, |(host, _)| host);
+        host.eq_ignore_ascii_case(name)
+    };
+    let of_name: Vec<&str> = all.iter().filter(hosts).copied().collect();
+    match of_name.as_slice() {
+        [known] => Ok(known),
+        [] => Err(unknown(fleet, name)),
+        several => Err(unknown(fleet, name).remedy(format!(
+            "Several nodes are called that; write the whole name: {}.",
+            several.join(" or ")
+        ))),
+    }
 }
 
 fn unknown(fleet: &Fleet, name: &str) -> Failure {

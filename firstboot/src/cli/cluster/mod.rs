@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use fs_err as fs;
-use sf_contract::metadata::dsn::Dsn;
+use sf_contract::metadata::dsn::{Dsn, DsnError};
 use sf_contract::secret::Secret;
 
 use super::Outcome;
+use super::again::Again;
 use crate::codes;
 use crate::database::{self, Connector};
 use crate::engine::node;
@@ -48,6 +49,17 @@ enum Action {
 }
 
 impl Command {
+    pub(super) fn caller(&self) -> (Again, bool) {
+        let (database, json) = match &self.command {
+            Action::Status(command) => (&command.database, command.json),
+            Action::Forget(command) => (&command.database, false),
+            Action::ReleaseClaim(command) => (&command.database, false),
+        };
+        let again =
+            Again::of_metadata(&database.metadata).database_file(database.database_file.as_deref());
+        (again, json)
+    }
+
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         match self.command {
             Action::Status(command) => command.run(paths),
@@ -91,11 +103,12 @@ impl Database {
             let places = node::places(paths, &self.metadata).remote(Remote::Kept);
             sources::collect(&places).database()?
         };
-        let dsn: Dsn = found.dsn.expose().parse().map_err(|error| {
+        let dsn: Dsn = found.dsn.expose().parse().map_err(|error: DsnError| {
             Failure::new(&codes::META_INVALID, "the database's DSN cannot be used")
                 .source(found.place.as_str())
                 .remedy("Write it as the cause says.")
-                .cause(&error)
+                // Its words are ours and hold nothing of the DSN: no masking of the form it shows.
+                .because(error.to_string())
         })?;
         let connector = Connector::new(dsn).connect_timeout(CONNECT);
         let connector = match found.ca {
@@ -121,6 +134,16 @@ fn converse<T>(place: &str, talk: impl Future<Output = Result<T, Failure>>) -> R
 
 /// Remedies are written for the agent on its node: it keeps trying, a command does not.
 fn once(failure: Failure) -> Failure {
+    if failure.code.id == codes::DB_GRANTS.id && failure.value.is_some() {
+        // The login itself was refused; which command it was for makes no difference.
+        let remedy = failure
+            .remedy_text()
+            .replace("--role ROLE", "--operator")
+            .replace(database::WHICH_ROLE, "");
+        return failure.remedy(format!(
+            "Correct user and database in the DSN. Or: {remedy}"
+        ));
+    }
     if failure.code.id == codes::DB_GRANTS.id {
         // Most agents' users may look, and none but a bootstrapping one may change this.
         return failure.remedy(

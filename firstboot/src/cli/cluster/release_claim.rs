@@ -27,7 +27,7 @@ pub(super) struct Command {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    database: Database,
+    pub(super) database: Database,
 }
 
 impl Command {
@@ -69,7 +69,7 @@ impl Command {
         print(&format!(
             "the {} role is free; {} held it (recorded as done by {} on {})\n",
             claim.role, claim.fqdn, author.user, author.host
-        ));
+        ))?;
         Ok(())
     }
 }

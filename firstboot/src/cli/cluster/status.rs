@@ -4,7 +4,9 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::super::output::put;
 use super::super::{Outcome, print, print_json};
 use super::{Database, converse};
 use crate::clock;
@@ -28,10 +30,10 @@ const BESIDES: usize = 14;
 #[derive(Debug, Args)]
 pub(super) struct Command {
     #[command(flatten)]
-    database: Database,
+    pub(super) database: Database,
     /// Print one JSON object.
     #[arg(long, conflicts_with = "watch")]
-    json: bool,
+    pub(super) json: bool,
     /// Look again every two seconds until Ctrl-C; where output is no terminal, print changed totals.
     #[arg(long)]
     watch: bool,
@@ -45,16 +47,9 @@ impl Command {
         }
         let fleet = converse(&place, look(&connector))?;
         if self.json {
-            return print_json(&document(&fleet));
+            return print_json(document(&fleet));
         }
-        print(&table::render(
-            &fleet,
-            unix_seconds(),
-            Look {
-                colour: coloured(),
-                nodes: None,
-            },
-        ));
+        print(&table::render(&fleet, unix_seconds(), look_here(None)))?;
         Ok(())
     }
 }
@@ -77,7 +72,6 @@ fn document(fleet: &Fleet) -> serde_json::Value {
         })
         .collect();
     serde_json::json!({
-        "schema": 1,
         "at": clock::now(),
         "totals": totals,
         "cluster": fleet,
@@ -89,38 +83,65 @@ fn coloured() -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
+/// For this output, with so many nodes at most.
+fn look_here(nodes: Option<usize>) -> Look {
+    Look {
+        colour: coloured(),
+        nodes,
+        width: screen().map_or(table::WIDTH, |(columns, _)| columns.min(table::WIDTH)),
+    }
+}
+
+/// Columns and rows of the terminal that this goes to, if it is one.
+fn screen() -> Option<(usize, usize)> {
+    let size = rustix::termios::tcgetwinsize(std::io::stdout()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then(|| (size.ws_col.into(), size.ws_row.into()))
+}
+
 /// For ever: an outage of the database is shown and waited out.
 fn watch(connector: &Connector, place: &str) -> Outcome {
     let terminal = std::io::stdout().is_terminal();
     let mut told = String::new();
     loop {
         let seen = converse(place, look(connector));
-        if terminal {
+        let text = if terminal {
             // Home, the text, and away with what is left of the screen before.
-            print(&format!("\x1b[H\x1b[2J{}", screen(&seen)));
+            format!("\x1b[H\x1b[2J{}", drawn(&seen))
         } else {
             let line = match &seen {
                 Ok(fleet) => table::totals(fleet),
                 Err(failure) => format!("the database cannot be asked: {failure}"),
             };
-            if line != told {
-                print(&format!("{} {line}\n", clock::now()));
+            if line == told {
+                String::new()
+            } else {
+                let text = format!("{} {line}\n", clock::now());
                 told = line;
+                text
             }
+        };
+        if !put(&text)? || gone() {
+            return Ok(());
         }
         std::thread::sleep(EVERY);
     }
 }
 
-fn screen(seen: &Result<Fleet, Failure>) -> String {
-    let height =
-        rustix::termios::tcgetwinsize(std::io::stdout()).map_or(0, |size| usize::from(size.ws_row));
-    let look = Look {
-        colour: coloured(),
-        nodes: (height > 0).then(|| height.saturating_sub(BESIDES).max(3)),
+/// Has the reader gone away? Where nothing changes, no write finds that out.
+fn gone() -> bool {
+    let out = std::io::stdout();
+    let mut asked = [PollFd::new(&out, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
     };
+    poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().contains(PollFlags::ERR)
+}
+
+fn drawn(seen: &Result<Fleet, Failure>) -> String {
+    let nodes = screen().map(|(_, rows)| rows.saturating_sub(BESIDES).max(3));
     let body = match seen {
-        Ok(fleet) => table::render(fleet, unix_seconds(), look),
+        Ok(fleet) => table::render(fleet, unix_seconds(), look_here(nodes)),
         Err(failure) => format!(
             "the database cannot be asked; asking again\n\n{failure}\n{}\n",
             failure.remedy_text()

@@ -276,7 +276,7 @@ fn explain_works_on_what_was_rejected() {
     let failure = collected.explain(Some("databse.dsn")).unwrap_err();
     assert_eq!(
         machine.line(&failure),
-        "SF-USAGE there is no metadata field \"databse.dsn\" |  | did you mean `sf-firstboot explain database.dsn`?"
+        "SF-USAGE there is no metadata field \"databse.dsn\" |  | Did you mean database.dsn?"
     );
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use sf_contract::failure::Kind;
 
-use super::super::{finish, print};
+use super::super::{document, finish, print};
 use super::{For, names, wrong};
 use crate::error::Report;
 
@@ -30,14 +30,8 @@ pub(super) struct Args {
 impl Args {
     pub(super) fn run(self) -> ExitCode {
         match self.judge() {
-            Ok((text, true)) => {
-                print(&text);
-                ExitCode::SUCCESS
-            }
-            Ok((text, false)) => {
-                print(&text);
-                ExitCode::from(Kind::Configuration.exit_code())
-            }
+            Ok((text, true)) => print(&text, ExitCode::SUCCESS),
+            Ok((text, false)) => print(&text, ExitCode::from(Kind::Configuration.exit_code())),
             Err(report) => finish(self.json, Err(report)),
         }
     }
@@ -56,7 +50,7 @@ impl Args {
             json["files"] = serde_json::json!(self.files);
             json["profile"] = serde_json::json!(self.who.profile);
             json["release"] = self.who.release.as_str().into();
-            return Ok((format!("{json:#}\n"), right));
+            return Ok((document(json), right));
         }
         if !right {
             return Err(wrong(&verdict, &self.files, &whom));

@@ -76,7 +76,7 @@ impl Args {
         self.contradiction(&verdict.merged)?;
         let sealed = seal::seal(&verdict.merged, &self.output_dir, &options, self.force)?;
         if self.json {
-            return Ok(format!("{:#}\n", serde_json::json!(sealed)));
+            return Ok(super::super::document(serde_json::json!(sealed)));
         }
         Ok(sealed.text() + &verdict.warnings())
     }

@@ -1,0 +1,65 @@
+//! What goes to which stream.
+
+use std::io::{self, ErrorKind, Write as _};
+
+use serde_json::Value;
+
+use super::Outcome;
+use crate::card::Card;
+use crate::codes;
+use crate::failure::Failure;
+
+/// Of every JSON object that is printed; raised when a field goes or changes
+/// its meaning, not when one is added.
+const SCHEMA: u32 = 1;
+
+/// Data, to standard output. `false`: the reader has gone away (`| head`),
+/// which is no failure.
+pub(super) fn put(text: &str) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::new(
+            &codes::OUTPUT,
+            "the answer could not be written to standard output",
+        )
+        .cause(&error)),
+    }
+}
+
+/// Data, for whoever may have gone away.
+pub(super) fn print(text: &str) -> Result<(), Failure> {
+    put(text).map(drop)
+}
+
+/// One JSON object, with its schema.
+pub(super) fn print_json(mut value: Value) -> Outcome {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("schema".into(), SCHEMA.into());
+    }
+    print(&format!("{value:#}\n"))?;
+    Ok(())
+}
+
+/// How a command failed, for `--json`.
+pub(super) fn print_failed(card: &Card) -> Outcome {
+    print_json(serde_json::json!({
+        "ok": false,
+        "exit_code": card.exit_code(),
+        "code": card.code(),
+        "findings": card.findings,
+    }))
+}
+
+/// Narration: to standard error.
+pub(super) fn narrate(text: &str) {
+    let _closed = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Source frames, with an empty line between them and what follows.
+pub(super) fn narrate_frames(frames: &str) {
+    if !frames.is_empty() {
+        narrate(&format!("{}\n\n", frames.trim_end()));
+    }
+}
