@@ -2,16 +2,20 @@
 
 /// `text` with everything but printable ASCII replaced; line breaks stay.
 pub(super) fn ascii(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            ' '..='~' | '\n' => c,
-            '\t' => ' ',
-            '\u{2018}' | '\u{2019}' => '\'',
-            '\u{201c}' | '\u{201d}' => '"',
-            '\u{2013}' | '\u{2014}' => '-',
-            _ => '?',
-        })
-        .collect()
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            ' '..='~' | '\n' => plain.push(c),
+            '\t' => plain.push(' '),
+            '\u{2018}' | '\u{2019}' => plain.push('\''),
+            '\u{201c}' | '\u{201d}' => plain.push('"'),
+            '\u{2013}' | '\u{2014}' => plain.push('-'),
+            // As in the form of a DSN: a question mark there would be part of it.
+            '\u{2026}' => plain.push_str("..."),
+            _ => plain.push('?'),
+        }
+    }
+    plain
 }
 
 /// A row with a label. A text of several lines is a source frame or a
@@ -67,14 +71,23 @@ pub(super) fn wrap(block: &mut String, first: &str, rest: &str, text: &str, widt
     push(block, &line);
 }
 
-/// Appends one line as it is, broken only where it is too long.
+/// Appends one line as it is, broken only where it is too long: behind a word,
+/// if one ends in the line's second half.
 fn cut(block: &mut String, first: &str, rest: &str, text: &str, width: usize) {
     let text = ascii(text);
     let mut left = text.trim_end();
     let mut head = first;
     loop {
-        let (now, later) = left.split_at(left.len().min(width - head.len()));
+        let room = width - head.len();
+        let end = if left.len() <= room {
+            left.len()
+        } else {
+            let words = left[..=room].rfind(' ').filter(|space| *space >= room / 2);
+            words.unwrap_or(room)
+        };
+        let (now, later) = left.split_at(end);
         push(block, &format!("{head}{now}"));
+        let later = later.trim_start();
         if later.is_empty() {
             return;
         }
@@ -91,6 +104,17 @@ fn push(block: &mut String, line: &str) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_long_line_among_others_breaks_between_words() {
+        let mut block = String::new();
+        let text = "Write /etc/sf/metadata.toml, mode 0600:\n\nschema = 1\nHOST[,HOST\u{2026}]";
+        row(&mut block, "Remedy", text, 9, 40);
+        assert_eq!(
+            block,
+            "Remedy   Write /etc/sf/metadata.toml,\n         mode 0600:\n\n         schema = 1\n         HOST[,HOST...]\n"
+        );
+    }
 
     proptest! {
         #[test]
