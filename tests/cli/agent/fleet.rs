@@ -154,8 +154,17 @@ fn a_fleet_is_watched_and_mended_from_one_desk() {
         "{}",
         ran.stderr
     );
-    let ran = desk(&server, &["release-claim", "network", "--yes"]);
-    assert_eq!(ran.code, 0);
+    // Released under a holder that runs: whichever of its daemons starts next takes it back,
+    // before a second node can.
+    let released = || desk(&server, &["release-claim", "network", "--yes"]).code;
+    assert_eq!(released(), 0);
+    let ran = net2.agent(&["gate", "sf-api"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        server.sql("SELECT fqdn FROM shakenfist.bootstrap_claims"),
+        "net2.example.com"
+    );
+    assert_eq!(released(), 0);
     assert_eq!(
         desk(&server, &["release-claim", "network", "--yes"]).code,
         64
