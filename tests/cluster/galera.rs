@@ -6,14 +6,25 @@
 
 mod support;
 
+#[path = "../cli/agent/maker.rs"]
+#[allow(dead_code, reason = "these tests use their own part of it")]
+mod maker;
+#[path = "../cli/agent/node.rs"]
+#[allow(dead_code, reason = "these tests use their own part of it")]
+mod node;
+/// What the two above expect to stand beside them.
+mod server {
+    pub(crate) use crate::support::PASSWORD;
+}
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use node::Node;
 use sf_firstboot::database::Connector;
 use support::agent::{Agent, OPERATIONS};
-use support::connector;
 use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
 use support::lot::{Barrier, Lot, Run};
@@ -23,6 +34,7 @@ use support::normal::{EndState, end_state};
 use support::proxy::{At, Proxy, Side, Then};
 use support::replay::{Random, history, one_holder};
 use support::steps::Script;
+use support::{block_on, connector};
 
 /// What an undisturbed run sends, and what it leaves.
 struct Undisturbed {
@@ -340,4 +352,127 @@ fn histories_whose_steps_go_to_one_server_after_the_other() {
         history(&servers, &mut admin, &name, &mut random, 30);
         same_everywhere(&cluster, &name);
     }
+}
+
+/// A database-tier node whose release makes its tables, with its database on the
+/// server behind the proxy.
+fn maker_node(proxy: &Proxy, name: &str, fqdn: &str) -> Node {
+    let node = maker::node(proxy.port, fqdn);
+    node.edit("mysql://sf:", &format!("mysql://{name}:"));
+    node.edit("/shakenfist\"", &format!("/{name}\""));
+    node
+}
+
+/// Who makes the release's tables is settled by one row, and the tables come by
+/// DDL that goes to all servers on a way of its own.
+#[test]
+fn of_nodes_on_several_servers_one_makes_the_releases_tables() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let proxies = [0, 1, 2].map(|node| Proxy::before(cluster.address(node)));
+    let holder = |name: &str| {
+        let mut admin = cluster.admin(2);
+        admin.run("SET SESSION wsrep_sync_wait = 7");
+        admin.rows(&format!(
+            "SELECT fqdn FROM `{name}`.bootstrap_claims WHERE role = 'schema'"
+        ))
+    };
+    for round in 0..3 {
+        let name = format!("maker{round}");
+        make(&cluster, &name);
+        // All of them stand before taking the row, and are let go together.
+        let barrier = Arc::new(Barrier::default());
+        let nodes: Vec<Node> = ["a.example", "bb.example", "ccc.example"]
+            .iter()
+            .zip(&proxies)
+            .enumerate()
+            .map(|(index, (fqdn, proxy))| {
+                let hold = Arc::clone(&barrier);
+                proxy.arm_then(
+                    At::Saying("INSERT INTO bootstrap_claims"),
+                    Side::Before,
+                    move || {
+                        hold.park(index);
+                        Then::Pass
+                    },
+                );
+                maker_node(proxy, &name, fqdn)
+            })
+            .collect();
+        let running: Vec<_> = nodes.iter().map(|node| node.start(&["run"])).collect();
+        assert!(barrier.wait_for(nodes.len()), "{:?}", barrier.parked());
+        barrier.open();
+        for (node, running) in nodes.iter().zip(running) {
+            maker::checked(node, Node::end(running), 0);
+        }
+        assert_eq!(nodes.iter().map(maker::runs).sum::<usize>(), 1);
+        assert!(holder(&name).is_empty());
+        same_everywhere(&cluster, &name);
+    }
+
+    // The holder is killed in the middle; nobody else goes on, and it does, on
+    // another server.
+    make(&cluster, "killed");
+    let one = maker_node(&proxies[0], "killed", "db1.example");
+    let half = "CREATE TABLE IF NOT EXISTS namespaces \
+                (name varchar(255) NOT NULL PRIMARY KEY, version int NOT NULL)";
+    maker::sf_ctl(&one, maker::WAIT, half);
+    let (mut child, _) = one.start(&["run"]);
+    maker::wait_for("the command does not start", || maker::runs(&one) == 1);
+    child.kill().unwrap();
+    let other = maker_node(&proxies[1], "killed", "db22.example");
+    other.edit("wait = \"20s\"", "wait = \"2s\"");
+    let ran = maker::run(&other, 75);
+    assert!(ran.stderr.contains("SF-SCHEMA-HELD"), "{}", ran.stderr);
+    assert_eq!(holder("killed"), [["db1.example"]]);
+    let port = |proxy: &Proxy| format!(":{}/", proxy.port);
+    one.edit(&port(&proxies[0]), &port(&proxies[2]));
+    maker::sf_ctl(
+        &one,
+        "",
+        &format!("DROP TABLE IF EXISTS namespaces; {}", maker::DEVELOP),
+    );
+    let ran = maker::run(&one, 0);
+    assert!(
+        ran.stderr.contains("again after an interruption"),
+        "{}",
+        ran.stderr
+    );
+    maker::run(&other, 0);
+    assert_eq!((maker::runs(&one), maker::runs(&other)), (2, 0));
+    assert!(holder("killed").is_empty());
+    same_everywhere(&cluster, "killed");
+}
+
+/// Servers may be set to answer while they lag: sessions of the agent are not
+/// among those that put up with it.
+#[test]
+fn a_server_that_allows_dirty_reads_is_read_causally() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let servers = one_by_one(&cluster, "dirty");
+    let mut admin = cluster.admin(1);
+    admin.run("SET GLOBAL wsrep_dirty_reads = 1");
+    // It has what others commit, and does not apply it for as long as this lock stands.
+    let mut blocker = cluster.admin(1);
+    blocker.run("FLUSH TABLES `dirty`.bootstrap_nodes WITH READ LOCK");
+    support::metadata::pass(&servers[0], 7, "h1").unwrap();
+    let (late, seen) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            block_on(async {
+                let mut session = servers[1].connect().await.unwrap();
+                let series = "0.7".parse().unwrap();
+                sf_firstboot::gate::facts(&mut session, "h1", series)
+                    .await
+                    .unwrap()
+                    .own
+            })
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        let late = !reader.is_finished();
+        blocker.run("UNLOCK TABLES");
+        (late, reader.join().unwrap())
+    });
+    admin.run("SET GLOBAL wsrep_dirty_reads = 0");
+    assert!(late && seen.is_some(), "late {late}: {seen:?}");
 }
