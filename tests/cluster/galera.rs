@@ -97,10 +97,6 @@ fn same_everywhere(cluster: &Galera, name: &str) {
     }
 }
 
-fn fill(cluster: &Galera, script: &Script, then: fn(Side) -> Then) -> Lot {
-    Lot::fill(&script.points(), "run", then, |name| place(cluster, name))
-}
-
 /// Compares what the runs left on every server, and publishes the outcomes.
 fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run], fault: &str, about: &'static str) {
     let mut section = Section::new("Galera", fault, about, &base.script);
@@ -152,89 +148,80 @@ fn agents_all_over_the_cluster_leave_exactly_one_bootstrap() {
     end_state(&mut cluster.admin(2), "storm", true);
 }
 
-#[test]
-fn a_server_that_is_killed_is_left_for_another() {
+/// What happens to the first server of the DSN while all runs stand at their
+/// points, and what takes it back, but for what [`Galera::mend`] does.
+struct Strike {
+    fault: &'static str,
+    about: &'static str,
+    /// What becomes of a connection that stood at its point.
+    then: fn(Side) -> Then,
+    happens: fn(&mut Galera),
+    back: fn(&mut Galera),
+}
+
+/// All runs end while the first server is of no use to them.
+fn left_for_another(strike: &Strike) {
     let (cluster, _turn) = Galera::shared();
     let mut cluster = lock(&cluster);
     let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |side| match side {
-        Side::Before => Then::Pass,
-        Side::After => Then::Cut,
-    });
-    cluster.kill(0);
+    let points = base.script.points();
+    let lot = Lot::fill(&points, "run", strike.then, |name| place(&cluster, name));
+    (strike.happens)(&mut cluster);
     lot.open();
-    // All of them end while it is dead.
     let runs = lot.finish();
+    (strike.back)(&mut cluster);
     cluster.mend();
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server is killed",
-        "SIGKILL to the first server of the DSN, which stays dead until all runs have ended and then rejoins.",
-    );
+    judge(&cluster, &base, &runs, strike.fault, strike.about);
+}
+
+#[test]
+fn a_server_that_is_killed_is_left_for_another() {
+    left_for_another(&Strike {
+        fault: "the agent's server is killed",
+        about: "SIGKILL to the first server of the DSN, which stays dead until all runs have ended and then rejoins.",
+        then: |side| match side {
+            Side::Before => Then::Pass,
+            Side::After => Then::Cut,
+        },
+        happens: |cluster| cluster.kill(0),
+        back: |_| {},
+    });
 }
 
 #[test]
 fn a_server_that_is_cut_off_is_left_for_another() {
-    let (cluster, _turn) = Galera::shared();
-    let mut cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |side| match side {
-        Side::Before => Then::Pass,
-        Side::After => Then::Silence,
+    left_for_another(&Strike {
+        fault: "the agent's server is cut off",
+        about: "The first server of the DSN loses its network, without a word to anybody, until all runs have ended.",
+        then: |side| match side {
+            Side::Before => Then::Pass,
+            Side::After => Then::Silence,
+        },
+        happens: |cluster| cluster.partition(0),
+        back: |_| {},
     });
-    cluster.partition(0);
-    lot.open();
-    let runs = lot.finish();
-    cluster.mend();
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server is cut off",
-        "The first server of the DSN loses its network, without a word to anybody, until all runs have ended.",
-    );
 }
 
 #[test]
 fn a_server_without_quorum_is_left_for_another() {
-    let (cluster, _turn) = Galera::shared();
-    let mut cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |_| Then::Pass);
-    cluster.isolate(0);
-    lot.open();
-    let runs = lot.finish();
-    cluster.wait_status(0, "wsrep_cluster_status", "non-Primary");
-    cluster.mend();
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server loses its quorum",
-        "The first server of the DSN is cut off from its peers, not from its clients: it answers, and takes no statements (error 1047).",
-    );
+    left_for_another(&Strike {
+        fault: "the agent's server loses its quorum",
+        about: "The first server of the DSN is cut off from its peers, not from its clients: it answers, and takes no statements (error 1047).",
+        then: |_| Then::Pass,
+        happens: |cluster| cluster.isolate(0),
+        back: |cluster| cluster.wait_status(0, "wsrep_cluster_status", "non-Primary"),
+    });
 }
 
 #[test]
 fn a_server_that_is_read_only_is_left_for_another() {
-    let (cluster, _turn) = Galera::shared();
-    let cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |_| Then::Pass);
-    let mut admin = cluster.admin(0);
-    admin.run("SET GLOBAL read_only = 1");
-    lot.open();
-    let runs = lot.finish();
-    admin.run("SET GLOBAL read_only = 0");
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server becomes read-only",
-        "SET GLOBAL read_only = 1 on the first server of the DSN, until all runs have ended.",
-    );
+    left_for_another(&Strike {
+        fault: "the agent's server becomes read-only",
+        about: "SET GLOBAL read_only = 1 on the first server of the DSN, until all runs have ended.",
+        then: |_| Then::Pass,
+        happens: |cluster| cluster.admin(0).run("SET GLOBAL read_only = 1"),
+        back: |cluster| cluster.admin(0).run("SET GLOBAL read_only = 0"),
+    });
 }
 
 /// For every operation two agents on two servers stand before its COMMIT and
