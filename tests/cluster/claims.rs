@@ -4,13 +4,17 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use sf_contract::failure::Kind;
 use sf_contract::role::Role;
 use sf_firstboot::database::Connector;
 use sf_firstboot::failure::Failure;
 use sf_firstboot::fleet::{self, State, hand, trace};
 use sf_firstboot::gate::{self, Clearance, Node, Progress};
+use support::lot::Barrier;
 use support::metadata::{bootstrapped, dump, image, within};
+use support::proxy::{At, Proxy, Side, Then};
 use support::replay::one_holder;
 use support::{Admin, block_on, shared};
 
@@ -159,6 +163,45 @@ fn a_claim_is_kept_resumed_refused_to_a_copy_and_handed_over() {
             && events[1][2].ends_with("claim network"),
         "{events:?}"
     );
+}
+
+/// A row of a machine that has never passed stands in nobody's way; of two that
+/// find it at once only one may have it.
+#[test]
+fn of_two_machines_of_one_name_at_once_one_passes() {
+    let server = shared();
+    let proxy = Proxy::start(server.port);
+    for minor in [7, 8] {
+        let name = format!("twins{minor}");
+        let direct = bootstrapped(&server.database(&name));
+        let slow = support::connector(&support::dsn(&name, proxy.port));
+        let refused = |node: &Node| {
+            let why = (Kind::Refused, "SF-GATE-VERSION");
+            block_on(trace::stopped(&direct, &image(9), node, "gate", why));
+        };
+        refused(&machine("h1", Role::Hypervisor, "a"));
+        let barrier = Arc::new(Barrier::default());
+        let hold = Arc::clone(&barrier);
+        proxy.arm_then(
+            At::Saying("UPDATE bootstrap_nodes"),
+            Side::Before,
+            move || {
+                hold.park(0);
+                Then::Pass
+            },
+        );
+        let late = std::thread::scope(|scope| {
+            let late = scope.spawn(|| pass(&slow, minor, &machine("h1", Role::Hypervisor, "b")));
+            assert!(barrier.wait_for(1));
+            pass(&direct, 7, &machine("h1", Role::Hypervisor, "a")).unwrap();
+            barrier.open();
+            late.join().unwrap()
+        });
+        assert_eq!(late.unwrap_err().code.id, "SF-NODE-CLONE");
+        let row =
+            format!("SELECT instance_id, series FROM `{name}`.bootstrap_nodes WHERE fqdn = 'h1'");
+        assert_eq!(server.admin().rows(&row), [["a", "0.7"]]);
+    }
 }
 
 #[test]

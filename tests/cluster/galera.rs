@@ -6,14 +6,25 @@
 
 mod support;
 
+#[path = "../cli/agent/maker.rs"]
+#[allow(dead_code, reason = "these tests use their own part of it")]
+mod maker;
+#[path = "../cli/agent/node.rs"]
+#[allow(dead_code, reason = "these tests use their own part of it")]
+mod node;
+/// What the two above expect to stand beside them.
+mod server {
+    pub(crate) use crate::support::PASSWORD;
+}
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use node::Node;
 use sf_firstboot::database::Connector;
 use support::agent::{Agent, OPERATIONS};
-use support::connector;
 use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
 use support::lot::{Barrier, Lot, Run};
@@ -23,6 +34,7 @@ use support::normal::{EndState, end_state};
 use support::proxy::{At, Proxy, Side, Then};
 use support::replay::{Random, history, one_holder};
 use support::steps::Script;
+use support::{block_on, connector};
 
 /// What an undisturbed run sends, and what it leaves.
 struct Undisturbed {
@@ -85,10 +97,6 @@ fn same_everywhere(cluster: &Galera, name: &str) {
     }
 }
 
-fn fill(cluster: &Galera, script: &Script, then: fn(Side) -> Then) -> Lot {
-    Lot::fill(&script.points(), "run", then, |name| place(cluster, name))
-}
-
 /// Compares what the runs left on every server, and publishes the outcomes.
 fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run], fault: &str, about: &'static str) {
     let mut section = Section::new("Galera", fault, about, &base.script);
@@ -140,89 +148,80 @@ fn agents_all_over_the_cluster_leave_exactly_one_bootstrap() {
     end_state(&mut cluster.admin(2), "storm", true);
 }
 
-#[test]
-fn a_server_that_is_killed_is_left_for_another() {
+/// What happens to the first server of the DSN while all runs stand at their
+/// points, and what takes it back, but for what [`Galera::mend`] does.
+struct Strike {
+    fault: &'static str,
+    about: &'static str,
+    /// What becomes of a connection that stood at its point.
+    then: fn(Side) -> Then,
+    happens: fn(&mut Galera),
+    back: fn(&mut Galera),
+}
+
+/// All runs end while the first server is of no use to them.
+fn left_for_another(strike: &Strike) {
     let (cluster, _turn) = Galera::shared();
     let mut cluster = lock(&cluster);
     let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |side| match side {
-        Side::Before => Then::Pass,
-        Side::After => Then::Cut,
-    });
-    cluster.kill(0);
+    let points = base.script.points();
+    let lot = Lot::fill(&points, "run", strike.then, |name| place(&cluster, name));
+    (strike.happens)(&mut cluster);
     lot.open();
-    // All of them end while it is dead.
     let runs = lot.finish();
+    (strike.back)(&mut cluster);
     cluster.mend();
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server is killed",
-        "SIGKILL to the first server of the DSN, which stays dead until all runs have ended and then rejoins.",
-    );
+    judge(&cluster, &base, &runs, strike.fault, strike.about);
+}
+
+#[test]
+fn a_server_that_is_killed_is_left_for_another() {
+    left_for_another(&Strike {
+        fault: "the agent's server is killed",
+        about: "SIGKILL to the first server of the DSN, which stays dead until all runs have ended and then rejoins.",
+        then: |side| match side {
+            Side::Before => Then::Pass,
+            Side::After => Then::Cut,
+        },
+        happens: |cluster| cluster.kill(0),
+        back: |_| {},
+    });
 }
 
 #[test]
 fn a_server_that_is_cut_off_is_left_for_another() {
-    let (cluster, _turn) = Galera::shared();
-    let mut cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |side| match side {
-        Side::Before => Then::Pass,
-        Side::After => Then::Silence,
+    left_for_another(&Strike {
+        fault: "the agent's server is cut off",
+        about: "The first server of the DSN loses its network, without a word to anybody, until all runs have ended.",
+        then: |side| match side {
+            Side::Before => Then::Pass,
+            Side::After => Then::Silence,
+        },
+        happens: |cluster| cluster.partition(0),
+        back: |_| {},
     });
-    cluster.partition(0);
-    lot.open();
-    let runs = lot.finish();
-    cluster.mend();
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server is cut off",
-        "The first server of the DSN loses its network, without a word to anybody, until all runs have ended.",
-    );
 }
 
 #[test]
 fn a_server_without_quorum_is_left_for_another() {
-    let (cluster, _turn) = Galera::shared();
-    let mut cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |_| Then::Pass);
-    cluster.isolate(0);
-    lot.open();
-    let runs = lot.finish();
-    cluster.wait_status(0, "wsrep_cluster_status", "non-Primary");
-    cluster.mend();
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server loses its quorum",
-        "The first server of the DSN is cut off from its peers, not from its clients: it answers, and takes no statements (error 1047).",
-    );
+    left_for_another(&Strike {
+        fault: "the agent's server loses its quorum",
+        about: "The first server of the DSN is cut off from its peers, not from its clients: it answers, and takes no statements (error 1047).",
+        then: |_| Then::Pass,
+        happens: |cluster| cluster.isolate(0),
+        back: |cluster| cluster.wait_status(0, "wsrep_cluster_status", "non-Primary"),
+    });
 }
 
 #[test]
 fn a_server_that_is_read_only_is_left_for_another() {
-    let (cluster, _turn) = Galera::shared();
-    let cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
-    let lot = fill(&cluster, &base.script, |_| Then::Pass);
-    let mut admin = cluster.admin(0);
-    admin.run("SET GLOBAL read_only = 1");
-    lot.open();
-    let runs = lot.finish();
-    admin.run("SET GLOBAL read_only = 0");
-    judge(
-        &cluster,
-        &base,
-        &runs,
-        "the agent's server becomes read-only",
-        "SET GLOBAL read_only = 1 on the first server of the DSN, until all runs have ended.",
-    );
+    left_for_another(&Strike {
+        fault: "the agent's server becomes read-only",
+        about: "SET GLOBAL read_only = 1 on the first server of the DSN, until all runs have ended.",
+        then: |_| Then::Pass,
+        happens: |cluster| cluster.admin(0).run("SET GLOBAL read_only = 1"),
+        back: |cluster| cluster.admin(0).run("SET GLOBAL read_only = 0"),
+    });
 }
 
 /// For every operation two agents on two servers stand before its COMMIT and
@@ -340,4 +339,127 @@ fn histories_whose_steps_go_to_one_server_after_the_other() {
         history(&servers, &mut admin, &name, &mut random, 30);
         same_everywhere(&cluster, &name);
     }
+}
+
+/// A database-tier node whose release makes its tables, with its database on the
+/// server behind the proxy.
+fn maker_node(proxy: &Proxy, name: &str, fqdn: &str) -> Node {
+    let node = maker::node(proxy.port, fqdn);
+    node.edit("mysql://sf:", &format!("mysql://{name}:"));
+    node.edit("/shakenfist\"", &format!("/{name}\""));
+    node
+}
+
+/// Who makes the release's tables is settled by one row, and the tables come by
+/// DDL that goes to all servers on a way of its own.
+#[test]
+fn of_nodes_on_several_servers_one_makes_the_releases_tables() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let proxies = [0, 1, 2].map(|node| Proxy::before(cluster.address(node)));
+    let holder = |name: &str| {
+        let mut admin = cluster.admin(2);
+        admin.run("SET SESSION wsrep_sync_wait = 7");
+        admin.rows(&format!(
+            "SELECT fqdn FROM `{name}`.bootstrap_claims WHERE role = 'schema'"
+        ))
+    };
+    for round in 0..3 {
+        let name = format!("maker{round}");
+        make(&cluster, &name);
+        // All of them stand before taking the row, and are let go together.
+        let barrier = Arc::new(Barrier::default());
+        let nodes: Vec<Node> = ["a.example", "bb.example", "ccc.example"]
+            .iter()
+            .zip(&proxies)
+            .enumerate()
+            .map(|(index, (fqdn, proxy))| {
+                let hold = Arc::clone(&barrier);
+                proxy.arm_then(
+                    At::Saying("INSERT INTO bootstrap_claims"),
+                    Side::Before,
+                    move || {
+                        hold.park(index);
+                        Then::Pass
+                    },
+                );
+                maker_node(proxy, &name, fqdn)
+            })
+            .collect();
+        let running: Vec<_> = nodes.iter().map(|node| node.start(&["run"])).collect();
+        assert!(barrier.wait_for(nodes.len()), "{:?}", barrier.parked());
+        barrier.open();
+        for (node, running) in nodes.iter().zip(running) {
+            maker::checked(node, Node::end(running), 0);
+        }
+        assert_eq!(nodes.iter().map(maker::runs).sum::<usize>(), 1);
+        assert!(holder(&name).is_empty());
+        same_everywhere(&cluster, &name);
+    }
+
+    // The holder is killed in the middle; nobody else goes on, and it does, on
+    // another server.
+    make(&cluster, "killed");
+    let one = maker_node(&proxies[0], "killed", "db1.example");
+    let half = "CREATE TABLE IF NOT EXISTS namespaces \
+                (name varchar(255) NOT NULL PRIMARY KEY, version int NOT NULL)";
+    maker::sf_ctl(&one, maker::WAIT, half);
+    let (mut child, _) = one.start(&["run"]);
+    maker::wait_for("the command does not start", || maker::runs(&one) == 1);
+    child.kill().unwrap();
+    let other = maker_node(&proxies[1], "killed", "db22.example");
+    other.edit("wait = \"20s\"", "wait = \"2s\"");
+    let ran = maker::run(&other, 75);
+    assert!(ran.stderr.contains("SF-SCHEMA-HELD"), "{}", ran.stderr);
+    assert_eq!(holder("killed"), [["db1.example"]]);
+    let port = |proxy: &Proxy| format!(":{}/", proxy.port);
+    one.edit(&port(&proxies[0]), &port(&proxies[2]));
+    maker::sf_ctl(
+        &one,
+        "",
+        &format!("DROP TABLE IF EXISTS namespaces; {}", maker::DEVELOP),
+    );
+    let ran = maker::run(&one, 0);
+    assert!(
+        ran.stderr.contains("again after an interruption"),
+        "{}",
+        ran.stderr
+    );
+    maker::run(&other, 0);
+    assert_eq!((maker::runs(&one), maker::runs(&other)), (2, 0));
+    assert!(holder("killed").is_empty());
+    same_everywhere(&cluster, "killed");
+}
+
+/// Servers may be set to answer while they lag: sessions of the agent are not
+/// among those that put up with it.
+#[test]
+fn a_server_that_allows_dirty_reads_is_read_causally() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let servers = one_by_one(&cluster, "dirty");
+    let mut admin = cluster.admin(1);
+    admin.run("SET GLOBAL wsrep_dirty_reads = 1");
+    // It has what others commit, and does not apply it for as long as this lock stands.
+    let mut blocker = cluster.admin(1);
+    blocker.run("FLUSH TABLES `dirty`.bootstrap_nodes WITH READ LOCK");
+    support::metadata::pass(&servers[0], 7, "h1").unwrap();
+    let (late, seen) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            block_on(async {
+                let mut session = servers[1].connect().await.unwrap();
+                let series = "0.7".parse().unwrap();
+                sf_firstboot::gate::facts(&mut session, "h1", series)
+                    .await
+                    .unwrap()
+                    .own
+            })
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        let late = !reader.is_finished();
+        blocker.run("UNLOCK TABLES");
+        (late, reader.join().unwrap())
+    });
+    admin.run("SET GLOBAL wsrep_dirty_reads = 0");
+    assert!(late && seen.is_some(), "late {late}: {seen:?}");
 }

@@ -252,8 +252,7 @@ fn disk_full(build: Build) {
 }
 
 /// A node without a battery behind its clock, and a server without one.
-#[test]
-fn clocks_that_are_years_behind() {
+fn clocks_years_behind(build: Build) {
     let preload = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
     assert!(
         std::path::Path::new(preload).exists(),
@@ -271,8 +270,8 @@ fn clocks_that_are_years_behind() {
             .parse::<f64>()
             .unwrap()
     };
-    let bench = Bench::new(Build::Host, &[]);
-    let late = Server::start_in(Build::Host, &std::env::temp_dir(), &environment, &[]);
+    let bench = Bench::new(build, &[]);
+    let late = Server::start_in(build, &std::env::temp_dir(), &environment, &[]);
     let behind = ours(&mut bench.server.admin()) - ours(&mut late.admin());
     assert!((8.9..9.1).contains(&years(behind)), "{behind}");
     for (name, server, variables) in [
@@ -335,5 +334,6 @@ on_both!(
     stalled,
     read_only,
     no_connection,
-    disk_full
+    disk_full,
+    clocks_years_behind
 );

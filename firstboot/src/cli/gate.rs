@@ -72,7 +72,9 @@ impl Command {
         if may == May::Unrecorded
             && let Some(connector) = &connector
         {
-            tracing::warn!("the cluster's record does not know this node any more: recording it");
+            tracing::warn!(
+                "the cluster's record does not know this node, or its role, any more: recording it"
+            );
             match asked(record(connector, &gate_image, &gate_node, &boot)) {
                 // Others came first: now it is known that this one may not run.
                 Err(Some(failure)) if failure.kind() == Kind::Refused => return Err(failure.into()),

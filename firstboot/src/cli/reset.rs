@@ -70,28 +70,36 @@ fn running(paths: &Paths) -> Result<Vec<String>, Failure> {
                 "which daemons this image has cannot be told, so systemd is asked for all: {unread}"
             );
             return units::running(paths).map_err(|error| {
-                Failure::new(
-                    &codes::DAEMONS_RUN,
-                    format!("whether daemons run on this node cannot be told: {unread}"),
-                )
-                .remedy(
-                    "Mend systemd or the image first; `systemctl list-units 'sf-*'` must answer.",
-                )
-                .next_command("systemctl list-units 'sf-*'")
-                .cause(&error)
+                untold(&unread.to_string(), "systemctl list-units 'sf-*'").cause(&error)
             });
         }
     };
-    Ok(image
-        .release
-        .daemons
-        .iter()
-        .map(|daemon| format!("{}.service", daemon.unit))
-        .filter(|unit| {
-            units::state(paths, unit)
-                .is_some_and(|state| !state.starts_with("inactive") && !state.starts_with("failed"))
-        })
-        .collect())
+    let mut running = Vec::new();
+    for daemon in &image.release.daemons {
+        let unit = format!("{}.service", daemon.unit);
+        let state = units::state(paths, &unit).ok_or_else(|| {
+            untold(
+                &format!("systemd does not say how {unit} is"),
+                &format!("systemctl show {unit}"),
+            )
+        })?;
+        if !state.starts_with("inactive") && !state.starts_with("failed") {
+            running.push(unit);
+        }
+    }
+    Ok(running)
+}
+
+fn untold(why: &str, command: &str) -> Failure {
+    Failure::new(
+        &codes::DAEMONS_RUN,
+        format!("whether daemons run on this node cannot be told: {why}"),
+    )
+    .remedy(format!(
+        "Mend systemd or the image first: `{command}` must answer. Where systemd does not come \
+         back, reboot."
+    ))
+    .next_command(command)
 }
 
 /// Removes everything in a folder but the lock that is held; how many files.

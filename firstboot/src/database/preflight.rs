@@ -105,6 +105,9 @@ struct Facts {
     charset: String,
     collation: String,
     account: String,
+    /// The database's name as the server writes it, in its grants too: with
+    /// `lower_case_table_names` that is not how the DSN does.
+    name: String,
     grants: Grants,
 }
 
@@ -114,7 +117,7 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
             "reading the server's version and settings",
             "SELECT CAST(VERSION() AS CHAR), CAST(@@default_storage_engine AS CHAR), \
              CAST(@@character_set_database AS CHAR), CAST(@@collation_database AS CHAR), \
-             CAST(CURRENT_USER() AS CHAR)",
+             CAST(CURRENT_USER() AS CHAR), CAST(DATABASE() AS CHAR)",
             &[],
         )
         .await?;
@@ -132,6 +135,7 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
         charset: cell(2),
         collation: cell(3),
         account: quoted_account(&cell(4)),
+        name: cell(5),
         grants: Grants::parse(lines.iter().filter_map(|row| row.text(0))),
     })
 }
@@ -285,7 +289,7 @@ fn judge_charset(server: &str, database: &str, charset: &str, collation: &str) -
 fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) -> Option<Failure> {
     let missing = facts
         .grants
-        .missing(database, &grants::needs(need.role, need.schema));
+        .missing(&facts.name, &grants::needs(need.role, need.schema));
     (!missing.is_empty()).then(|| {
         Failure::new(
             &codes::DB_GRANTS,

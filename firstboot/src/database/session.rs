@@ -186,17 +186,21 @@ impl Session {
 
     /// Makes explicit what else would depend on the server's configuration.
     /// Not READ COMMITTED: the server refuses to write under it where its binary
-    /// log is statement-based.
+    /// log is statement-based. The limits of `max_statement_time` and the like are
+    /// meant for other programs: this one has its own for every statement. And
+    /// messages are English: what a full disk is called is read from them.
     pub(super) async fn set_up(&mut self) -> Result<(), SqlError> {
         const DOING: &str = "setting the session up";
         self.plain(
             DOING,
-            "SET autocommit = 1, \
+            "SET autocommit = 1, completion_type = 0, \
+             sql_safe_updates = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
+             max_statement_time = 0, lc_messages = 'en_US', \
              sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,\
              NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION', \
              time_zone = '+00:00', innodb_lock_wait_timeout = 5, foreign_key_checks = 1, \
              unique_checks = 1, check_constraint_checks = 1, NAMES utf8mb4; \
-             SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+             SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
         )
         .await?;
         let row = self
@@ -222,10 +226,14 @@ impl Session {
     }
 
     /// On Galera, makes reads wait until this server has applied what others
-    /// committed before; elsewhere the variable has no effect or is not there.
+    /// committed before; elsewhere the variables have no effect or are not there.
+    /// A server that allows dirty reads would not wait.
     pub(super) async fn read_causally(&mut self) -> Result<(), SqlError> {
         match self
-            .plain("asking for causal reads", "SET SESSION wsrep_sync_wait = 7")
+            .plain(
+                "asking for causal reads",
+                "SET SESSION wsrep_dirty_reads = 0, wsrep_sync_wait = 7",
+            )
             .await
         {
             Err(error) if error.class == super::Class::Lost => Err(error),

@@ -12,7 +12,8 @@ use crate::failure::Failure;
 /// What a failed statement calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Lost against another transaction (1213, 1205, 1020): roll back, try again.
+    /// Lost against another transaction (1213, 1205, 1020), or ended by somebody
+    /// (1317, 1969): roll back, try again.
     Conflict,
     /// The server takes no statements now (1047 on Galera, and 1180 in answer to
     /// a COMMIT when it loses its quorum; 1053, 1927).
@@ -62,7 +63,7 @@ impl Class {
 
     fn of_number(number: u16) -> Self {
         match number {
-            1213 | 1205 | 1020 => Self::Conflict,
+            1213 | 1205 | 1020 | 1317 | 1969 => Self::Conflict,
             1047 | 1053 | 1180 | 1927 | 1040 | 1203 | 1226 => Self::NotReady,
             1152 | 1158..=1161 | 1184 | 2006 | 2013 => Self::Lost,
             1290 | 1792 | 1836 => Self::ReadOnly,
@@ -277,6 +278,9 @@ mod tests {
     fn numbers_are_classified_by_what_helps() {
         let table = [
             (1213, Class::Conflict, true),
+            // KILL QUERY, which Galera may do too; a limit of the server.
+            (1317, Class::Conflict, true),
+            (1969, Class::Conflict, true),
             (1205, Class::Conflict, true),
             (1047, Class::NotReady, true),
             (1180, Class::NotReady, true),

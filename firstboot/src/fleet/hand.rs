@@ -1,6 +1,8 @@
 //! What an operator does to the cluster's record by hand, with a record of who
 //! did it: `bootstrap_events`, to which rows are only ever added.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use crate::codes;
@@ -56,72 +58,61 @@ pub async fn forget(
     connector: &Connector,
     fqdn: &str,
     author: &Author,
-    deadline: std::time::Instant,
+    deadline: Instant,
 ) -> Result<bool, Failure> {
-    let quiet = &mut |_: &str| {};
-    let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, quiet);
-    let id = event_id();
-    let result = link
-        .retry(async |session| {
-            if recorded(session, &id).await? {
-                return Ok(true);
-            }
-            let name = [Arg::from(fqdn)];
-            let rows = session
-                .rows(
-                    "reading the node's row",
-                    "SELECT role, series, image_version, phase, outcome, CAST(last_boot AS CHAR) \
-                     FROM bootstrap_nodes WHERE fqdn = ?",
-                    &name,
-                )
+    once(connector, deadline, async |session, id| {
+        let name = [Arg::from(fqdn)];
+        let rows = session
+            .rows(
+                "reading the node's row",
+                "SELECT role, series, image_version, phase, outcome, CAST(last_boot AS CHAR) \
+                 FROM bootstrap_nodes WHERE fqdn = ?",
+                &name,
+            )
+            .await?;
+        let claims = session
+            .rows(
+                "reading what the node holds",
+                "SELECT role FROM bootstrap_claims WHERE fqdn = ?",
+                &name,
+            )
+            .await?;
+        if rows.is_empty() && claims.is_empty() {
+            return Ok(false);
+        }
+        let mut detail = rows.first().map_or_else(String::new, |row| {
+            format!(
+                "role {}, series {}, image {}, phase {}, outcome {}, last boot {}",
+                row.string(0),
+                row.text(1).unwrap_or("none"),
+                row.string(2),
+                row.string(3),
+                row.text(4).unwrap_or("none"),
+                row.string(5)
+            )
+        });
+        for claim in &claims {
+            detail.push_str("; claim ");
+            detail.push_str(&claim.string(0));
+        }
+        session.begin().await?;
+        for sql in [
+            "DELETE FROM bootstrap_nodes WHERE fqdn = ?",
+            "DELETE FROM bootstrap_claims WHERE fqdn = ?",
+        ] {
+            session
+                .execute(&Statement {
+                    doing: "forgetting the node",
+                    sql,
+                    args: name.to_vec(),
+                })
                 .await?;
-            let claims = session
-                .rows(
-                    "reading what the node holds",
-                    "SELECT role FROM bootstrap_claims WHERE fqdn = ?",
-                    &name,
-                )
-                .await?;
-            if rows.is_empty() && claims.is_empty() {
-                return Ok(false);
-            }
-            let mut detail = rows.first().map_or_else(String::new, |row| {
-                format!(
-                    "role {}, series {}, image {}, phase {}, outcome {}, last boot {}",
-                    row.string(0),
-                    row.text(1).unwrap_or("none"),
-                    row.string(2),
-                    row.string(3),
-                    row.text(4).unwrap_or("none"),
-                    row.string(5)
-                )
-            });
-            for claim in &claims {
-                detail.push_str("; claim ");
-                detail.push_str(&claim.string(0));
-            }
-            session.begin().await?;
-            for sql in [
-                "DELETE FROM bootstrap_nodes WHERE fqdn = ?",
-                "DELETE FROM bootstrap_claims WHERE fqdn = ?",
-            ] {
-                session
-                    .execute(&Statement {
-                        doing: "forgetting the node",
-                        sql,
-                        args: name.to_vec(),
-                    })
-                    .await?;
-            }
-            add(session, &id, ("forget", fqdn, &detail), author).await?;
-            session.commit().await?;
-            Ok(true)
-        })
-        .await;
-    if let Some(session) = link.into_session() {
-        session.close().await;
-    }
-    result
+        }
+        add(session, id, ("forget", fqdn, &detail), author).await?;
+        session.commit().await?;
+        Ok(true)
+    })
+    .await
 }
 
 /// Frees a role if `holder` still has it; `false` when it has not.
@@ -130,44 +121,52 @@ pub async fn release(
     role: &str,
     holder: &str,
     author: &Author,
-    deadline: std::time::Instant,
+    deadline: Instant,
+) -> Result<bool, Failure> {
+    once(connector, deadline, async |session, id| {
+        session.begin().await?;
+        let matched = session
+            .execute(&Statement {
+                doing: "releasing the claim",
+                sql: "DELETE FROM bootstrap_claims WHERE role = ? AND fqdn = ?",
+                args: vec![role.into(), holder.into()],
+            })
+            .await?;
+        if matched == 0 {
+            session.roll_back().await;
+            return Ok(false);
+        }
+        let detail = format!("held by {holder}");
+        add(session, id, ("release-claim", role, &detail), author).await?;
+        session.commit().await?;
+        Ok(true)
+    })
+    .await
+}
+
+/// Does one command, which records itself under the id that it is given. All
+/// attempts have the same id: one after a lost answer to COMMIT finds out by it
+/// that the work is done.
+async fn once(
+    connector: &Connector,
+    deadline: Instant,
+    mut work: impl AsyncFnMut(&mut Session, &str) -> Result<bool, SqlError>,
 ) -> Result<bool, Failure> {
     let quiet = &mut |_: &str| {};
     let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, quiet);
-    let id = event_id();
+    let id = uuid::Uuid::new_v4().simple().to_string();
     let result = link
         .retry(async |session| {
             if recorded(session, &id).await? {
                 return Ok(true);
             }
-            session.begin().await?;
-            let matched = session
-                .execute(&Statement {
-                    doing: "releasing the claim",
-                    sql: "DELETE FROM bootstrap_claims WHERE role = ? AND fqdn = ?",
-                    args: vec![role.into(), holder.into()],
-                })
-                .await?;
-            if matched == 0 {
-                session.roll_back().await;
-                return Ok(false);
-            }
-            let detail = format!("held by {holder}");
-            add(session, &id, ("release-claim", role, &detail), author).await?;
-            session.commit().await?;
-            Ok(true)
+            work(session, &id).await
         })
         .await;
     if let Some(session) = link.into_session() {
         session.close().await;
     }
     result
-}
-
-/// One id for all attempts at one command: an attempt after a lost answer to
-/// COMMIT finds out by it that the work is done.
-fn event_id() -> String {
-    uuid::Uuid::new_v4().simple().to_string()
 }
 
 async fn recorded(session: &mut Session, id: &str) -> Result<bool, SqlError> {

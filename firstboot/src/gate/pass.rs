@@ -9,7 +9,7 @@ use sf_contract::series::Series;
 
 use super::clearance::{Clearance, ClearanceRecord};
 use super::decide::{Decision, How, Image, decide};
-use super::facts::{self, Facts};
+use super::facts::{self, Facts, NodeRow};
 use crate::claim::{self, Step};
 use crate::codes;
 use crate::database::{Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
@@ -122,7 +122,7 @@ async fn record(
     (how, step): (How, &Step),
     now: f64,
 ) -> Result<(), SqlError> {
-    let known = facts.own.is_some();
+    let known = facts.own.as_ref();
     match how {
         How::Join { .. } if *step == Step::Nothing => session
             .execute(&own_row(image, node, known, now))
@@ -137,8 +137,7 @@ async fn record(
         }
         How::Introduce { slot, retire } => {
             session.begin().await?;
-            let leaves =
-                retire.is_some() && facts.own.as_ref().is_some_and(|row| row.series == retire);
+            let leaves = known.filter(|row| retire.is_some() && row.series == retire);
             if let Some(series) = retire {
                 make_room(session, node, series, leaves).await?;
             }
@@ -159,7 +158,12 @@ async fn record(
                 })
                 .await?;
             let matched = session
-                .execute(&own_row(image, node, known && !leaves, now))
+                .execute(&own_row(
+                    image,
+                    node,
+                    known.filter(|_| leaves.is_none()),
+                    now,
+                ))
                 .await?;
             found(matched, session)?;
             claim::write(session, node, step, now).await?;
@@ -189,16 +193,22 @@ async fn make_room(
     session: &mut Session,
     node: &Node,
     series: Series,
-    leaves: bool,
+    leaves: Option<&NodeRow>,
 ) -> Result<(), SqlError> {
-    if leaves {
-        session
+    if let Some(row) = leaves {
+        let matched = session
             .execute(&Statement {
                 doing: "leaving the old series",
-                sql: "DELETE FROM bootstrap_nodes WHERE fqdn = ? AND series = ?",
-                args: vec![node.fqdn.as_str().into(), series.to_string().into()],
+                sql: "DELETE FROM bootstrap_nodes \
+                      WHERE fqdn = ? AND instance_id = ? AND series = ?",
+                args: vec![
+                    node.fqdn.as_str().into(),
+                    row.instance_id.as_str().into(),
+                    series.to_string().into(),
+                ],
             })
             .await?;
+        found(matched, session)?;
     }
     let matched = session
         .execute(&Statement {
@@ -210,11 +220,24 @@ async fn make_room(
     found(matched, session)
 }
 
-fn own_row(image: &Image, node: &Node, known: bool, now: f64) -> Statement {
-    let sql = if known {
+/// The row that is replaced is the one that was judged: another machine of this
+/// name may have passed since.
+fn own_row(image: &Image, node: &Node, known: Option<&NodeRow>, now: f64) -> Statement {
+    let mut args = vec![
+        node.role.name().into(),
+        image.series.to_string().into(),
+        image.release.as_str().into(),
+        image.image_version.as_str().into(),
+        node.instance_id.as_str().into(),
+        Arg::Real(now),
+        node.fqdn.as_str().into(),
+    ];
+    let sql = if let Some(row) = known {
+        args.push(row.instance_id.as_str().into());
+        args.push(row.series.map(|series| series.to_string()).into());
         "UPDATE bootstrap_nodes SET role = ?, series = ?, release_version = ?, \
          image_version = ?, instance_id = ?, phase = 'gate', outcome = NULL, last_boot = ?, \
-         last_error = NULL WHERE fqdn = ?"
+         last_error = NULL WHERE fqdn = ? AND instance_id = ? AND series <=> ?"
     } else {
         "INSERT INTO bootstrap_nodes (role, series, release_version, image_version, \
          instance_id, phase, outcome, last_boot, last_error, fqdn) \
@@ -223,15 +246,7 @@ fn own_row(image: &Image, node: &Node, known: bool, now: f64) -> Statement {
     Statement {
         doing: "recording the node's series",
         sql,
-        args: vec![
-            node.role.name().into(),
-            image.series.to_string().into(),
-            image.release.as_str().into(),
-            image.image_version.as_str().into(),
-            node.instance_id.as_str().into(),
-            Arg::Real(now),
-            node.fqdn.as_str().into(),
-        ],
+        args,
     }
 }
 

@@ -5,7 +5,7 @@ use super::clearance::ClearanceRecord;
 use super::decide::{Decision, Image, decide};
 use super::facts::Facts;
 use super::pass::Node;
-use crate::claim;
+use crate::claim::{self, Step};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -17,9 +17,10 @@ pub enum May {
     /// This boot was cleared, and the database cannot say otherwise now.
     ClearedEarlier,
     /// This boot was cleared and nothing speaks against it, but the record does
-    /// not know it: the node was forgotten while it ran, or the database was
-    /// restored from an older backup. It has to be recorded again, or others
-    /// would be let in beside a series that nobody counts.
+    /// not know it, or not as the holder of its role: the node was forgotten or
+    /// its role released while it ran, or the database was restored from an older
+    /// backup. It has to be recorded again, or others would be let in beside a
+    /// series that nobody counts, or a second one would take the role.
     Unrecorded,
 }
 
@@ -66,7 +67,7 @@ pub fn restart(
         Decision::Proceed(_) => {}
     }
     // Another machine under this name, or another holder of this node's role.
-    claim::judge(node, facts)?;
+    let step = claim::judge(node, facts)?;
     if !cleared {
         // The agent has not finished: it keeps the clearance, and the unit
         // comes after it.
@@ -79,7 +80,7 @@ pub fn restart(
         .own
         .as_ref()
         .is_some_and(|row| row.series == Some(image.series));
-    Ok(if recorded {
+    Ok(if recorded && !matches!(step, Step::Take { .. }) {
         May::Recorded
     } else {
         May::Unrecorded
@@ -138,11 +139,23 @@ mod tests {
         }
     }
 
+    fn holding(series: &str) -> Facts {
+        let mut facts = live(series);
+        facts.claims.push(Claim {
+            role: "network".into(),
+            fqdn: "n".into(),
+            instance_id: "disk/hw".into(),
+            claimed_at: 0.0,
+            last_boot: None,
+        });
+        facts
+    }
+
     type Case<'a> = (Option<&'a ClearanceRecord>, Option<&'a Facts>, &'a str);
 
     #[test]
     fn only_a_known_mismatch_or_no_clearance_stops_a_daemon() {
-        let (same, other, empty) = (live("0.7"), live("0.9"), Facts::default());
+        let (same, other, empty) = (holding("0.7"), live("0.9"), Facts::default());
         let kept = record();
         let stale = ClearanceRecord {
             boot_id: "earlier".into(),
@@ -165,15 +178,10 @@ mod tests {
         after.own = None;
         let mut cloned = live("0.7");
         cloned.own.as_mut().unwrap().instance_id = "other/machine".into();
-        let mut handed_over = live("0.7");
-        handed_over.claims.push(Claim {
-            role: "network".into(),
-            fqdn: "m".into(),
-            instance_id: "x".into(),
-            claimed_at: 0.0,
-            last_boot: None,
-        });
-        let table: [Case<'_>; 14] = [
+        let mut handed_over = holding("0.7");
+        handed_over.claims[0].fqdn = "m".into();
+        let released = live("0.7");
+        let table: [Case<'_>; 15] = [
             (Some(&kept), Some(&same), "Recorded"),
             (Some(&kept), None, "ClearedEarlier"),
             // A database that was restored empty is not a known mismatch.
@@ -181,6 +189,8 @@ mod tests {
             // Forgotten while it ran; and its series retired since.
             (Some(&kept), Some(&forgotten), "Unrecorded"),
             (Some(&kept), Some(&after), "Unrecorded"),
+            // Its role was released while it ran, and nobody has taken it.
+            (Some(&kept), Some(&released), "Unrecorded"),
             (Some(&kept), Some(&restored), "SF-GATE-VERSION"),
             (Some(&kept), Some(&cloned), "SF-NODE-CLONE"),
             (Some(&kept), Some(&handed_over), "SF-CLAIM-HELD"),

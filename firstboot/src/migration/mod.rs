@@ -237,8 +237,8 @@ fn held(holder: &Hold, session: &Session) -> Failure {
     .value(&holder.fqdn)
     .source("table bootstrap_claims")
     .remedy(format!(
-        "Wait for {}, or look at its console. If it is off for good or has been installed \
-         anew: run `sf-firstboot cluster release-claim schema`; the agent here keeps looking.",
+        "Wait for {}, or look at its console. If it is off for good, or has been installed \
+         anew or for another role: run `sf-firstboot cluster release-claim schema`; the agent here keeps looking.",
         holder.fqdn
     ))
     .next_command("sf-firstboot cluster status")

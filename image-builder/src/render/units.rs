@@ -77,13 +77,39 @@ fn drop_in(unit: &str) -> String {
          # The gate asks the database, whose DSN may be a credential. A unit with a mount namespace\n\
          # of its own does not see those of the system; metadata refers to them by any name.\n\
          ImportCredential=*\n\
-         ExecStartPre={AGENT} gate {unit}\n"
+         # It gets its credentials and nothing else: the daemon's environment has the cluster's secrets, and\n\
+         # what a unit has for one of its commands it has for all. JOURNAL_STREAM goes, too: hence the format.\n\
+         ExecStartPre=/usr/bin/env -i CREDENTIALS_DIRECTORY=%d {AGENT} gate --log-format json {unit}\n"
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_gate_has_nothing_of_the_daemons_environment() {
+        let text = drop_in("sf-x");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("ExecStartPre="))
+            .unwrap();
+        // As systemd does it: one place for this unit's credentials, a secret in the environment.
+        let line = line.replace("%d", "/run/credentials/sf-x.service");
+        let mut words: Vec<&str> = line.split(' ').collect();
+        let agent = words.iter().position(|word| *word == AGENT).unwrap();
+        words.truncate(agent);
+        words.push("/usr/bin/env");
+        let seen = sf_command::Cmd::path(words[0])
+            .args(&words[1..])
+            .env("SHAKENFIST_AUTH_SECRET_SEED", "hunter2")
+            .run()
+            .unwrap();
+        assert_eq!(
+            seen.text().trim(),
+            "CREDENTIALS_DIRECTORY=/run/credentials/sf-x.service"
+        );
+    }
 
     #[test]
     fn a_directive_of_the_release_replaces_the_default() {

@@ -154,8 +154,17 @@ fn a_fleet_is_watched_and_mended_from_one_desk() {
         "{}",
         ran.stderr
     );
-    let ran = desk(&server, &["release-claim", "network", "--yes"]);
-    assert_eq!(ran.code, 0);
+    // Released under a holder that runs: whichever of its daemons starts next takes it back,
+    // before a second node can.
+    let released = || desk(&server, &["release-claim", "network", "--yes"]).code;
+    assert_eq!(released(), 0);
+    let ran = net2.agent(&["gate", "sf-api"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(
+        server.sql("SELECT fqdn FROM shakenfist.bootstrap_claims"),
+        "net2.example.com"
+    );
+    assert_eq!(released(), 0);
     assert_eq!(
         desk(&server, &["release-claim", "network", "--yes"]).code,
         64
@@ -275,6 +284,7 @@ fn a_lost_database_is_not_bootstrapped_again_by_its_members() {
     // Running daemons go on, and may restart: nothing is known to be wrong.
     assert_eq!(hypervisor.agent(&["gate", "sf-api"]).code, 0);
     // On purpose.
+    tier.program("usr/bin/systemctl", DOWN);
     let ran = tier.agent(&["reset", "--yes"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert_eq!(tier.agent(&["run"]).code, 0);
@@ -288,6 +298,10 @@ fn a_lost_database_is_not_bootstrapped_again_by_its_members() {
     );
 }
 
+/// A systemctl by which no daemon runs.
+const DOWN: &str = "echo \"$*\" >>\"$ROOT/systemctl.log\"\n\
+                    [ \"$1\" != show ] || printf 'ActiveState=inactive\nSubState=dead\nNRestarts=0\n'";
+
 #[test]
 fn a_reset_makes_the_next_boot_a_first_boot_and_touches_nothing_else() {
     let server = Server::started();
@@ -300,18 +314,29 @@ fn a_reset_makes_the_next_boot_a_first_boot_and_touches_nothing_else() {
     std::fs::write(node.root().join("var/lib/sf-firstboot/fetched/x"), "").unwrap();
     let (dump, config) = (server.dump(), node.read("etc/sf/config"));
     // Not unasked, and not under running daemons.
+    node.program("usr/bin/systemctl", DOWN);
     let ran = node.agent(&["reset"]);
     assert_eq!(ran.code, 64, "{}", ran.stderr);
-    let systemctl = "echo \"$*\" >>\"$ROOT/systemctl.log\"";
     node.program(
         "usr/bin/systemctl",
-        &format!("{systemctl}\nprintf 'ActiveState=active\\nSubState=running\\nNRestarts=0\\n'"),
+        "printf 'ActiveState=active\nSubState=running\nNRestarts=0\n'",
     );
     let ran = node.agent(&["reset", "--yes"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert!(
         ran.stderr.contains("sf-api.service") && ran.stderr.contains("systemctl stop sf.target")
     );
+    // Nor where systemd does not say.
+    for script in ["exit 1", "true"] {
+        node.program("usr/bin/systemctl", script);
+        let ran = node.agent(&["reset", "--yes"]);
+        assert_eq!(ran.code, 77, "{}", ran.stderr);
+        assert!(
+            ran.stderr.contains("cannot be told") && ran.stderr.contains("systemctl show sf-"),
+            "{}",
+            ran.stderr
+        );
+    }
     // Nor where the image does not say which daemons there are.
     let release = node.root().join("usr/lib/sf-image/release.toml");
     let kept = std::fs::read(&release).unwrap();
@@ -330,7 +355,7 @@ fn a_reset_makes_the_next_boot_a_first_boot_and_touches_nothing_else() {
         assert!(ran.stderr.contains(named), "{}", ran.stderr);
     }
     std::fs::write(&release, kept).unwrap();
-    node.program("usr/bin/systemctl", systemctl);
+    node.program("usr/bin/systemctl", DOWN);
     assert!(node.root().join("var/lib/sf-firstboot/done.json").exists());
 
     let ran = node.agent(&["reset", "--yes"]);

@@ -21,6 +21,8 @@ mod gate;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod maker;
+#[cfg(test)]
 mod network;
 #[cfg(test)]
 mod node;

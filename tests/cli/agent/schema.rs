@@ -1,114 +1,16 @@
 //! Releases that make their tables with a command of their own: the agent runs
-//! it, on one node at a time, and believes only what it reads back. The command
-//! is a script that does its work in the real database with what it was given.
+//! it, on one node at a time, and believes only what it reads back.
 
-use std::time::{Duration, Instant};
-
-use super::node::{Node, Ran, SEED, SYSTEM_KEY};
+use super::maker::{DEVELOP, WAIT, checked, manifest, node, run, runs, sf_ctl, wait_for, write};
+use super::node::{Node, SEED, SYSTEM_KEY};
 use super::server::{PASSWORD, Server};
 
-const DEVELOP: &str = include_str!("../../fixtures/develop-schema.sql");
-const SF_CTL: &str = "usr/lib/shakenfist/bin/sf-ctl";
 const CLAIM: &str = "SELECT fqdn FROM shakenfist.bootstrap_claims WHERE role = 'schema'";
-
-/// Lets the script wait until the test says so.
-const WAIT: &str = "until [ -e \"$ROOT/go\" ]; do sleep 0.05; done";
-
-/// A node of the database tier whose release has a command.
-fn node(server: &Server, fqdn: &str) -> Node {
-    let node = Node::new("database-tier");
-    node.metadata(server.port, "");
-    node.edit("node5.example.com", fqdn);
-    // Nodes made one after the other may stand at the same address in memory.
-    write(&node, "etc/machine-id", &format!("{:0>32}\n", fqdn.len()));
-    let release = node.read("usr/lib/sf-image/release.toml").replace(
-        "[schema_of_the_cluster]\nmade_by = \"agent\"",
-        "[[setting]]\nkey = \"MARIADB_PORT\"\nfrom = \"database.port\"\n\
-         [[setting]]\nkey = \"MARIADB_DATABASE\"\nfrom = \"database.name\"\n\
-         [schema_of_the_cluster]\nmade_by = \"command\"\n\
-         command = [\"/usr/lib/shakenfist/bin/sf-ctl\", \"ensure-mariadb-schema\"]",
-    );
-    assert!(release.contains("sf-ctl"));
-    write(&node, "usr/lib/sf-image/release.toml", &release);
-    manifest(
-        &node,
-        "\"schema_versions\":{}",
-        "\"schema_versions\":{\"cluster_config\":1,\"namespaces\":2,\"namespace_attributes\":1,\
-         \"namespace_keys\":1,\"namespace_key_attributes\":3,\"object_states\":1,\"nodes\":4,\
-         \"node_attributes\":2}",
-    );
-    sf_ctl(&node, "", DEVELOP);
-    node
-}
-
-fn write(node: &Node, path: &str, text: &str) {
-    std::fs::write(node.root().join(path), text).unwrap();
-}
-
-fn manifest(node: &Node, from: &str, to: &str) {
-    let path = "usr/lib/sf-image/manifest.json";
-    let text = node.read(path);
-    assert!(text.contains(from), "{from} not in {text}");
-    write(node, path, &text.replace(from, to));
-}
-
-/// What the node's `sf-ctl` does: `script`, then `sql` with the settings that
-/// it was given. It says its password as loudly as a traceback does.
-fn sf_ctl(node: &Node, script: &str, sql: &str) {
-    write(node, "work.sql", sql);
-    node.program(
-        SF_CTL,
-        &format!(
-            "echo \"$*\" >>\"$ROOT/sf-ctl.log\"; env >\"$ROOT/sf-ctl.env\"\n\
-             echo \"connecting with $SHAKENFIST_MARIADB_PASSWORD\"\n\
-             echo \"mysql://sf:$SHAKENFIST_MARIADB_PASSWORD@$SHAKENFIST_MARIADB_HOST\" >&2\n\
-             {script}\n\
-             MYSQL_PWD=$SHAKENFIST_MARIADB_PASSWORD exec mariadb --no-defaults --skip-ssl \
-             --protocol=tcp --host=$SHAKENFIST_MARIADB_HOST --port=$SHAKENFIST_MARIADB_PORT \
-             --user=$SHAKENFIST_MARIADB_USER $SHAKENFIST_MARIADB_DATABASE <\"$ROOT/work.sql\""
-        ),
-    );
-}
-
-/// How often the command has been run on a node.
-fn runs(node: &Node) -> usize {
-    node.read("sf-ctl.log").lines().count()
-}
-
-/// Runs the agent, which must end with that exit code and tell no secret.
-fn run(node: &Node, code: i32) -> Ran {
-    checked(node, node.agent(&["run"]), code)
-}
-
-fn checked(node: &Node, ran: Ran, code: i32) -> Ran {
-    assert_eq!(ran.code, code, "{}", ran.stderr);
-    let events = format!("{:?}", node.events());
-    for shown in [
-        &ran.stdout,
-        &ran.stderr,
-        &node.console(),
-        &node.journal(),
-        &events,
-    ] {
-        for secret in [PASSWORD, SEED, SYSTEM_KEY] {
-            assert!(!shown.contains(secret), "{shown}");
-        }
-    }
-    ran
-}
-
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !there() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 #[test]
 fn the_command_makes_the_tables_once_with_the_databases_credentials_alone() {
     let server = Server::started();
-    let node = node(&server, "db1.example.com");
+    let node = node(server.port, "db1.example.com");
     // The check says what the run is going to do, and does not do it.
     let check = node.agent(&["check"]);
     assert_eq!(check.code, 0, "{}", check.stderr);
@@ -163,8 +65,8 @@ fn the_command_makes_the_tables_once_with_the_databases_credentials_alone() {
 fn of_two_nodes_one_makes_the_tables_and_the_other_says_for_whom_it_waits() {
     let server = Server::started();
     let (one, other) = (
-        node(&server, "db1.example.com"),
-        node(&server, "db22.example.com"),
+        node(server.port, "db1.example.com"),
+        node(server.port, "db22.example.com"),
     );
     sf_ctl(&one, WAIT, DEVELOP);
     let first = one.start(&["run"]);
@@ -188,8 +90,8 @@ fn of_two_nodes_one_makes_the_tables_and_the_other_says_for_whom_it_waits() {
 #[test]
 fn of_many_nodes_at_once_one_runs_the_command() {
     let server = Server::started();
-    let nodes =
-        ["a.example", "bb.example", "ccc.example", "dddd.example"].map(|fqdn| node(&server, fqdn));
+    let nodes = ["a.example", "bb.example", "ccc.example", "dddd.example"]
+        .map(|fqdn| node(server.port, fqdn));
     let running = nodes.each_ref().map(|node| node.start(&["run"]));
     for (node, running) in nodes.iter().zip(running) {
         checked(node, Node::end(running), 0);
@@ -202,8 +104,8 @@ fn of_many_nodes_at_once_one_runs_the_command() {
 fn a_killed_holder_goes_on_and_nobody_else_does_without_an_operator() {
     let server = Server::started();
     let (one, other) = (
-        node(&server, "db1.example.com"),
-        node(&server, "db22.example.com"),
+        node(server.port, "db1.example.com"),
+        node(server.port, "db22.example.com"),
     );
     let half = "CREATE TABLE IF NOT EXISTS namespaces (name varchar(255) NOT NULL PRIMARY KEY, version int NOT NULL)";
     let killed = || {
@@ -257,7 +159,7 @@ fn a_killed_holder_goes_on_and_nobody_else_does_without_an_operator() {
 #[test]
 fn what_the_command_says_of_itself_is_not_believed() {
     let server = Server::started();
-    let node = node(&server, "db1.example.com");
+    let node = node(server.port, "db1.example.com");
     sf_ctl(&node, "", "SELECT 1");
     let ran = run(&node, 69);
     for part in [
@@ -304,7 +206,7 @@ fn what_the_command_says_of_itself_is_not_believed() {
 #[test]
 fn nothing_is_migrated_under_another_release_or_for_an_image_that_is_refused() {
     let server = Server::started();
-    let node = node(&server, "db1.example.com");
+    let node = node(server.port, "db1.example.com");
     run(&node, 0);
     server.sql(
         "USE shakenfist; UPDATE schema_versions SET version = 1 WHERE table_name = 'namespaces'; \

@@ -30,6 +30,8 @@ pub(crate) enum At {
     Command(usize),
     /// The n-th COMMIT.
     Commit(usize),
+    /// The first whose text has this in its beginning.
+    Saying(&'static str),
 }
 
 /// What becomes of the connection at the point, once the action is done.
@@ -282,6 +284,7 @@ fn count(state: &State, packet: &[u8]) -> Option<(Side, Action)> {
     if stop.as_ref().is_some_and(|(at, ..)| match at {
         At::Command(wanted) => *wanted == number,
         At::Commit(wanted) => commit && *wanted == commits,
+        At::Saying(wanted) => shown.contains(wanted),
     }) {
         stop.take().map(|(_, side, action)| (side, action))
     } else {

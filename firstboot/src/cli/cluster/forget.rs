@@ -8,12 +8,12 @@ use sf_contract::document::did_you_mean;
 
 use super::super::confirm::Question;
 use super::super::{Outcome, print};
-use super::{Database, LIMIT, converse};
+use super::{Database, LIMIT, converse, look};
 use crate::clock;
 use crate::codes;
 use crate::database::unix_seconds;
 use crate::failure::Failure;
-use crate::fleet::{self, Fleet, State, hand};
+use crate::fleet::{Fleet, State, hand};
 use crate::paths::Paths;
 
 /// A node that booted less than this ago is likely to be alive: a day.
@@ -42,12 +42,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         let (connector, place) = self.database.connector(paths)?;
-        let fleet = converse(&place, async {
-            let mut session = connector.connect().await?;
-            let fleet = fleet::read(&mut session).await;
-            session.close().await;
-            fleet
-        })?;
+        let fleet = look(&connector, &place)?;
         let name = known(&fleet, &self.node)?;
         let author = hand::Author::here();
         Question {

@@ -19,6 +19,7 @@ use crate::codes;
 use crate::database::{self, Connector};
 use crate::engine::node;
 use crate::failure::Failure;
+use crate::fleet::{self, Fleet};
 use crate::paths::Paths;
 use crate::sources::{self, DatabaseFields, Remote};
 
@@ -117,6 +118,16 @@ impl Database {
         };
         Ok((connector, found.place))
     }
+}
+
+/// The whole fleet, as the database shows it now.
+fn look(connector: &Connector, place: &str) -> Result<Fleet, Failure> {
+    converse(place, async {
+        let mut session = connector.connect().await?;
+        let fleet = fleet::read(&mut session).await;
+        session.close().await;
+        fleet
+    })
 }
 
 /// Runs one conversation with the database whose DSN stands at `place`.

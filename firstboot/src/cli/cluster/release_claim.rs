@@ -6,12 +6,12 @@ use clap::Args;
 
 use super::super::confirm::Question;
 use super::super::{Outcome, print};
-use super::{Database, LIMIT, converse};
+use super::{Database, LIMIT, converse, look};
 use crate::claim::RELEASABLE;
 use crate::clock;
 use crate::codes;
 use crate::failure::Failure;
-use crate::fleet::{self, hand};
+use crate::fleet::hand;
 use crate::paths::Paths;
 
 /// Frees a role that one node holds, so that another node may take it.
@@ -33,12 +33,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         let (connector, place) = self.database.connector(paths)?;
-        let fleet = converse(&place, async {
-            let mut session = connector.connect().await?;
-            let fleet = fleet::read(&mut session).await;
-            session.close().await;
-            fleet
-        })?;
+        let fleet = look(&connector, &place)?;
         let mut claims = fleet.claims.iter().chain(&fleet.schema_maker);
         let Some(claim) = claims.find(|claim| claim.role == self.role) else {
             return Err(nobody(&self.role).into());

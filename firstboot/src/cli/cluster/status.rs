@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::output::put;
 use super::super::{Outcome, print, print_json};
-use super::{Database, converse};
+use super::{Database, look};
 use crate::clock;
 use crate::database::{Connector, unix_seconds};
 use crate::failure::Failure;
@@ -45,20 +45,13 @@ impl Command {
         if self.watch {
             return watch(&connector, &place);
         }
-        let fleet = converse(&place, look(&connector))?;
+        let fleet = look(&connector, &place)?;
         if self.json {
             return print_json(document(&fleet));
         }
         print(&table::render(&fleet, unix_seconds(), look_here(None)))?;
         Ok(())
     }
-}
-
-async fn look(connector: &Connector) -> Result<Fleet, Failure> {
-    let mut session = connector.connect().await?;
-    let fleet = fleet::read(&mut session).await;
-    session.close().await;
-    fleet
 }
 
 fn document(fleet: &Fleet) -> serde_json::Value {
@@ -103,7 +96,7 @@ fn watch(connector: &Connector, place: &str) -> Outcome {
     let terminal = std::io::stdout().is_terminal();
     let mut told = String::new();
     loop {
-        let seen = converse(place, look(connector));
+        let seen = look(connector, place);
         let text = if terminal {
             // Home, the text, and away with what is left of the screen before.
             format!("\x1b[H\x1b[2J{}", drawn(&seen))
