@@ -115,7 +115,7 @@ pub fn explain(merged: &Merged, path: Option<&str>) -> Result<Vec<Explained>, No
     if below.is_empty() {
         return Err(NoSuchField {
             path: path.to_owned(),
-            near: hints::nearest(path),
+            near: hints::meant(path),
         });
     }
     Ok(below)

@@ -97,9 +97,34 @@ pub fn nearest(path: &str) -> Option<&'static str> {
     did_you_mean(path, FIELDS.iter().map(|spec| spec.path))
 }
 
+/// The same, or what is meant by a field's name without its table; for
+/// `explain` alone: a credential `sf.ca` may well be no field.
+pub(super) fn meant(path: &str) -> Option<&'static str> {
+    nearest(path)
+        .or_else(|| {
+            let spec = FIELDS.iter().find(|spec| last(spec) == path);
+            spec.map(|spec| spec.path)
+        })
+        // A setting of the release stands in a table of its own.
+        .or_else(|| is_config_key(path).then_some("config"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_field_is_found_without_its_table() {
+        for (path, near) in [
+            ("databse.dsn", Some("database.dsn")),
+            ("zone", Some("cluster.zone")),
+            ("system_key", Some("secrets.system_key")),
+            ("ETCD_HOST", Some("config")),
+            ("colour", None),
+        ] {
+            assert_eq!(meant(path), near, "{path}");
+        }
+    }
 
     #[test]
     fn hints_know_the_neighbours_and_the_other_tables() {

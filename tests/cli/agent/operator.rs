@@ -110,6 +110,12 @@ fn what_is_offered_next_works_when_it_is_pasted() {
     assert_eq!(ran.code, 64);
     assert_eq!(next(&ran), ["explain", "node.name", "--metadata", &good]);
     assert_eq!(desk.run(&next(&ran)).code, 0);
+    // Without its table.
+    for (field, near) in [("zone", "cluster.zone"), ("ETCD_HOST", "config")] {
+        let ran = desk.run(&["explain", field, "--metadata", &good]);
+        assert_eq!(next(&ran)[..2], ["explain", near], "{}", ran.stderr);
+        assert_eq!(desk.run(&next(&ran)).code, 0, "{near}");
+    }
     // The role that the bootstrap by hand assumes is said.
     let ran = desk.run(&[
         "bootstrap-cluster",
