@@ -19,8 +19,8 @@ use crate::paths::Paths;
 /// Between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Lines of a screen that are not nodes.
-const BESIDES: usize = 14;
+/// So many nodes are shown on the smallest screen.
+const LEAST: usize = 3;
 
 /// Shows every node with its role, series, image, phase and last error; failed ones first.
 ///
@@ -132,13 +132,28 @@ fn gone() -> bool {
 }
 
 fn drawn(seen: &Result<Fleet, Failure>) -> String {
-    let nodes = screen().map(|(_, rows)| rows.saturating_sub(BESIDES).max(3));
-    let body = match seen {
-        Ok(fleet) => table::render(fleet, unix_seconds(), look_here(nodes)),
-        Err(failure) => format!(
+    let rows = screen().map(|(_, rows)| rows);
+    let with = |body: &str| format!("{}   (Ctrl-C ends this)\n{body}", clock::now());
+    match (seen, rows) {
+        (Err(failure), _) => with(&format!(
             "the database cannot be asked; asking again\n\n{failure}\n{}\n",
             failure.remedy_text()
-        ),
-    };
-    format!("{}   (Ctrl-C ends this)\n{body}", clock::now())
+        )),
+        (Ok(fleet), None) => with(&table::render(fleet, unix_seconds(), look_here(None))),
+        (Ok(fleet), Some(rows)) => {
+            let text = |nodes| {
+                with(&table::render(
+                    fleet,
+                    unix_seconds(),
+                    look_here(Some(nodes)),
+                ))
+            };
+            let least = text(LEAST);
+            // What is above the screen is lost, and the totals stand first.
+            let room = rows.saturating_sub(least.lines().count() + 1);
+            let whole = text(LEAST + room);
+            let lines: Vec<&str> = whole.lines().take(rows.saturating_sub(1)).collect();
+            lines.join("\n") + "\n"
+        }
+    }
 }
