@@ -194,6 +194,21 @@ fn other_roles_need_no_ddl() {
     support::metadata::pass(&connector, 7, "h1.example").unwrap();
 }
 
+/// They refuse the first statement, since they lack variables that `MariaDB` has.
+#[test]
+fn servers_of_another_kind_or_age_are_named_for_what_they_are() {
+    for (version, code) in [
+        ("8.4.3", "SF-DB-NOT-MARIADB"),
+        ("10.1.48-MariaDB", "SF-DB-TOO-OLD"),
+    ] {
+        let address = support::mysql::start(version);
+        let failure = refused(&support::dsn_at("sf", address));
+        assert_eq!(failure.code.id, code, "{failure}");
+        assert_eq!(failure.kind().exit_code(), 78);
+        assert!(failure.what.contains(version), "{failure}");
+    }
+}
+
 #[test]
 fn character_sets_and_engines() {
     let server = Server::start(&["--default-storage-engine=MyISAM"]);

@@ -11,6 +11,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 use super::backoff::Backoff;
 use super::parking::Parking;
+use super::preflight;
 use super::session::Session;
 use super::tls;
 use crate::codes;
@@ -197,11 +198,16 @@ impl Connector {
             .read_causally()
             .await
             .map_err(super::SqlError::into_failure)?;
-        session
-            .set_up()
-            .await
-            .map_err(super::SqlError::into_failure)?;
-        Ok(session)
+        match session.set_up().await {
+            Ok(()) => Ok(session),
+            // MySQL, and MariaDB before 10.2, lack some of the variables.
+            Err(error) if error.class == super::Class::Other => {
+                Err(preflight::wrong_version(&mut session)
+                    .await
+                    .unwrap_or_else(|| error.into_failure()))
+            }
+            Err(error) => Err(error.into_failure()),
+        }
     }
 
     async fn resolve(&self, host: &HostPort) -> Result<(), Failure> {

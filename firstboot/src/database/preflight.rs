@@ -99,6 +99,20 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
     })
 }
 
+/// Is this a server that none of the checks is made for? Asked where it refuses
+/// what every other server takes.
+pub(super) async fn wrong_version(session: &mut Session) -> Option<Failure> {
+    let rows = session
+        .rows(
+            "reading the server's version",
+            "SELECT CAST(VERSION() AS CHAR)",
+            &[],
+        )
+        .await
+        .ok()?;
+    judge_version(session.server(), rows.first()?.text(0)?)
+}
+
 struct Facts {
     version: String,
     engine: String,

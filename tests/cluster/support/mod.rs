@@ -12,6 +12,7 @@ pub(crate) mod history;
 pub(crate) mod lot;
 pub(crate) mod matrix;
 pub(crate) mod metadata;
+pub(crate) mod mysql;
 pub(crate) mod normal;
 pub(crate) mod proxy;
 pub(crate) mod readers;
