@@ -89,6 +89,8 @@ fn story(server: &Server, admin: &mut Admin, name: &str) -> (EndState, Vec<Vec<S
     }
     // The last one on the old series: it is retired after a transaction's COMMIT.
     pass(&connector, 8, "net1", Role::Network);
+    let series = admin.rows(&format!("SELECT series FROM `{name}`.cluster_series"));
+    assert_eq!(series, [["0.8"]], "{name}");
     let author = author();
     assert!(block_on(hand::forget(&connector, "h3", &author, within(10))).unwrap());
     let freed = hand::release(&connector, "network", "net1", &author, within(10));
