@@ -59,6 +59,16 @@ pub enum Failure {
         /// As in [`Failure::Exit`].
         stderr: String,
     },
+    /// Whoever ran it wanted it to go on no longer.
+    #[error("`{command}` was ended: {reason}{}", said(stderr))]
+    Stopped {
+        /// The command, masked.
+        command: String,
+        /// Why, in the words of whoever ran it.
+        reason: String,
+        /// As in [`Failure::Exit`].
+        stderr: String,
+    },
     /// Its output or state could not be read.
     #[error("lost track of `{command}` while {doing}")]
     Io {
@@ -95,6 +105,7 @@ impl Failure {
         match self {
             Self::Exit { stderr, .. }
             | Self::Signal { stderr, .. }
+            | Self::Stopped { stderr, .. }
             | Self::Timeout { stderr, .. } => stderr,
             _ => "",
         }

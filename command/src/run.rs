@@ -71,18 +71,26 @@ impl Cmd {
     /// Runs to the end and hands each line of both streams, in the order they
     /// were written, to `on_line`, with secrets masked. Returns how long it ran.
     pub fn run_streaming(&self, mut on_line: impl FnMut(&str)) -> Result<Duration, Failure> {
-        self.stream(|line| {
+        let on_line = |line: &str| {
             on_line(line);
             Ok(())
-        })
+        };
+        self.stream(on_line, || None)
     }
 
     /// As [`Cmd::run_streaming`], and appends the command and each line to the
     /// file at `log`, which is made when absent.
-    pub fn run_logged(
+    pub fn run_logged(&self, log: &Path, on_line: impl FnMut(&str)) -> Result<Duration, Failure> {
+        self.run_logged_until(log, on_line, || None)
+    }
+
+    /// As [`Cmd::run_logged`], and asks `stop` at least every 50 ms whether the
+    /// command should go on: a reason ends it, as [`Failure::Stopped`].
+    pub fn run_logged_until(
         &self,
         log: &Path,
         mut on_line: impl FnMut(&str),
+        stop: impl FnMut() -> Option<String>,
     ) -> Result<Duration, Failure> {
         let failed = |source| self.log_failure(log, source);
         let mut file = File::options()
@@ -91,16 +99,18 @@ impl Cmd {
             .open(log)
             .map_err(failed)?;
         writeln!(file, "$ {self}").map_err(failed)?;
-        self.stream(|line| {
+        let on_line = |line: &str| {
             writeln!(file, "{line}").map_err(failed)?;
             on_line(line);
             Ok(())
-        })
+        };
+        self.stream(on_line, stop)
     }
 
     fn stream(
         &self,
         mut on_line: impl FnMut(&str) -> Result<(), Failure>,
+        mut stop: impl FnMut() -> Option<String>,
     ) -> Result<Duration, Failure> {
         let start = Instant::now();
         let pipe = || {
@@ -140,6 +150,16 @@ impl Cmd {
             if ended.is_none() && self.timeout.is_some_and(|limit| start.elapsed() > limit) {
                 child.terminate(GRACE)?;
                 return Err(self.timed_out(&last));
+            }
+            if ended.is_none()
+                && let Some(reason) = stop()
+            {
+                child.terminate(GRACE)?;
+                return Err(Failure::Stopped {
+                    command: self.to_string(),
+                    reason,
+                    stderr: self.masked(&tail(&last)),
+                });
             }
         }
         // Both streams closed does not mean that it ended.

@@ -257,6 +257,25 @@ fn an_unwritable_log_ends_the_command() {
 }
 
 #[test]
+fn a_command_that_should_not_go_on_is_ended_with_its_children() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = dir.path().join("log");
+    let mut child = String::new();
+    let begun = Instant::now();
+    let reason = || (begun.elapsed() > Duration::from_millis(300)).then(|| "enough".to_owned());
+    let failure = sh("sleep 65 & echo $!; wait")
+        .run_logged_until(&log, |line| line.clone_into(&mut child), reason)
+        .expect_err("stopped");
+    assert!(
+        matches!(&failure, Failure::Stopped { reason, .. } if reason == "enough"),
+        "{failure:?}"
+    );
+    assert_eq!(failure.stderr(), child);
+    wait_until("the child ends", || !alive(&child));
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
 fn a_spawned_process_writes_where_it_was_told() {
     use std::io::Read as _;
     let dir = tempfile::tempdir().expect("tempdir");

@@ -100,12 +100,51 @@ impl MkosiRun<'_> {
     /// Runs it. Everything it writes is appended to `log`; its steps are shown
     /// through `phase` and become its parts.
     pub fn run(&self, log: &Path, phase: &Phase<'_>) -> Result<(), MkosiRunError> {
-        run(&self.cmd(), log, phase)
+        let folders = [&self.output, &self.workspace, &self.packages];
+        run(
+            &self.cmd(),
+            log,
+            phase,
+            disk_full(folders.map(Clone::clone)),
+        )
     }
 }
 
+/// Less than this, in bytes, is a full disk.
+const FULL: u64 = 4 << 20;
+
+/// Says once a second at most whether a disk below one of `folders` is full.
+/// mkfs.erofs (1.8.6, Debian 13's) waits for itself for ever when it cannot
+/// write, so mkosi would neither go on nor fail.
+fn disk_full<const N: usize>(folders: [PathBuf; N]) -> impl FnMut() -> Option<String> {
+    let mut looked = Instant::now();
+    move || {
+        if looked.elapsed() < Duration::from_secs(1) {
+            return None;
+        }
+        looked = Instant::now();
+        let full = folders.iter().find(|folder| is_full(folder))?;
+        Some(format!(
+            "No space left on device: the disk of {} is full",
+            full.display()
+        ))
+    }
+}
+
+/// Root may use the blocks that are kept for it. A file system without blocks,
+/// such as a tmpfs without a limit, is never full.
+fn is_full(folder: &Path) -> bool {
+    rustix::fs::statvfs(folder)
+        .is_ok_and(|disk| disk.f_blocks > 0 && disk.f_bfree.saturating_mul(disk.f_frsize) < FULL)
+}
+
 /// Runs a command that speaks like mkosi.
-fn run(cmd: &Cmd, log: &Path, phase: &Phase<'_>) -> Result<(), MkosiRunError> {
+fn run(
+    cmd: &Cmd,
+    log: &Path,
+    phase: &Phase<'_>,
+    stop: impl FnMut() -> Option<String>,
+) -> Result<(), MkosiRunError> {
     let mut current: Option<(String, Instant)> = None;
     let mut text = String::new();
     let finish = |current: &mut Option<(String, Instant)>| {
@@ -115,7 +154,7 @@ fn run(cmd: &Cmd, log: &Path, phase: &Phase<'_>) -> Result<(), MkosiRunError> {
             phase.step(&name, start.elapsed());
         }
     };
-    let result = cmd.run_logged(log, |line| {
+    let on_line = |line: &str| {
         text.push_str(line);
         text.push('\n');
         if let Some(step) = step_of(line) {
@@ -123,7 +162,11 @@ fn run(cmd: &Cmd, log: &Path, phase: &Phase<'_>) -> Result<(), MkosiRunError> {
             phase.detail(&short(step));
             current = Some((short(step), Instant::now()));
         }
-    });
+    };
+    let result = cmd.run_logged_until(log, on_line, stop);
+    if let Err(Failure::Stopped { reason, .. }) = &result {
+        text.push_str(reason);
+    }
     result
         .map(|_| finish(&mut current))
         .map_err(|source| MkosiRunError {
@@ -241,6 +284,31 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_ends_what_would_wait_for_ever() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let log = dir.path().join("build.log");
+        let script = "echo '‣  Generating disk image'; sleep 66";
+        let progress = Progress::plain(std::io::sink());
+        let phase = progress.phase("image");
+        let reason = || Some("No space left on device: the disk of /out is full".to_owned());
+        let error = run(&shell(script), &log, &phase, reason).expect_err("stopped");
+        phase.done(false);
+        let shown = error.to_string();
+        assert!(shown.contains("the disk of /out is full"), "{shown}");
+        let explanation = error.explanation.as_ref().expect("explained");
+        assert_eq!(explanation.cause, crate::explain::Cause::DiskFull);
+        assert!(error.hint().expect("hint").contains("free some space"));
+    }
+
+    #[test]
+    fn only_a_disk_without_space_is_full() {
+        // procfs has no blocks, and is never full.
+        assert!(!is_full(Path::new("/proc")));
+        assert!(!is_full(tempfile::tempdir().expect("tempdir").path()));
+        assert!(!is_full(Path::new("/absent/folder")));
+    }
+
+    #[test]
     fn a_failure_shows_the_line_that_explains_the_step_and_the_log() {
         let dir = tempfile::tempdir().expect("tempdir");
         let log = dir.path().join("build.log");
@@ -249,7 +317,7 @@ mod tests {
                       echo '‣ \"apt-get install\" returned non-zero exit code 100.'; exit 1";
         let progress = Progress::plain(std::io::sink());
         let phase = progress.phase("image");
-        let error = run(&shell(script), &log, &phase).expect_err("fails");
+        let error = run(&shell(script), &log, &phase, || None).expect_err("fails");
         let shown = error.to_string();
         let want = "mkosi failed during \"Installing Debian\": E: Unable to locate package nope\n";
         assert!(shown.starts_with(want), "{shown}");
