@@ -102,27 +102,52 @@ impl Store {
         if clear.is_some() || !path.exists() {
             return Ok(clear);
         }
-        let opened = sealed
-            .paths
-            .tool(Tool::SystemdCreds)
-            .args(["decrypt", &format!("--name={name}")])
-            .arg(&path)
-            .arg("-")
-            .timeout(OPENING)
-            .run();
-        match opened {
-            Ok(output) => read::as_text(output.stdout, shown).map(Some),
+        match sealed.open(name) {
+            Ok(bytes) => read::as_text(bytes, shown).map(Some),
             Err(failure) => Err(Box::new(
-                Failure::new(&codes::META_UNREADABLE, format!("{shown} cannot be opened"))
-                    .source(shown)
-                    .cause(&failure)
-                    .remedy(
-                        "Seal it for this node: `sf-image metadata seal --with-key` says with which keys; \
-                         a credential of the ESP keeps the name that it was sealed with.",
-                    ),
+                Failure::new(
+                    &codes::CREDENTIAL_CLOSED,
+                    format!("{shown} cannot be opened"),
+                )
+                .source(shown)
+                .cause(&failure),
             )),
         }
     }
+}
+
+impl Sealed {
+    fn open(&self, name: &str) -> Result<Vec<u8>, sf_command::Failure> {
+        self.paths
+            .tool(Tool::SystemdCreds)
+            .args(["decrypt", &format!("--name={name}")])
+            .arg(self.folder.join(name))
+            .arg("-")
+            .timeout(OPENING)
+            .run()
+            .map(|output| output.stdout)
+    }
+}
+
+/// The credentials of this machine that cannot be opened, with the reasons.
+pub fn closed_credentials(paths: &Paths) -> Vec<(String, sf_command::Failure)> {
+    // A unit's commands do not see the folder, however privileged they are:
+    // systemd hides it by their mount namespace. PID 1 has another.
+    let seen_by_pid_1 = paths.at(&format!("/proc/1/root{SEALED}"));
+    let sealed = Sealed {
+        folder: if seen_by_pid_1.exists() {
+            seen_by_pid_1
+        } else {
+            paths.at(SEALED)
+        },
+        paths: paths.clone(),
+    };
+    let names = files::names(&sealed.folder).unwrap_or_default();
+    names
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .filter_map(|name| sealed.open(&name).err().map(|failure| (name, failure)))
+        .collect()
 }
 
 #[cfg(test)]
