@@ -71,6 +71,12 @@ codes! {
         "Wait for the other run: `sf-firstboot status` shows what it does.";
     NOT_ROOT = "SF-NOT-ROOT", Usage, "this command must be run by root",
         "It changes files of the system.", "Run it with sudo, or let systemd run it: systemctl restart sf-firstboot.";
+    AGENT_START = "SF-AGENT-START", Transient, "systemd could not start the agent",
+        "Nothing of the agent has run, so nothing was checked or written.",
+        "See the cause in the unit's journal; look at the disk (`journalctl -k -p err`, `df -h /var`) and at the mounts (`findmnt /var /run`).";
+    CREDENTIAL_CLOSED = "SF-CREDENTIAL-CLOSED", Configuration, "a credential of this node cannot be opened",
+        "systemd starts nothing that takes credentials while one of them cannot be opened: whoever sealed it meant it to be used.",
+        "It was sealed for another machine or under another name, or it is not sealed at all; with Secure Boot on, one with the null key is refused too. Seal it anew for this node (`sf-image metadata seal`), or delete its file in the ESP, and reboot.";
     STATE_WRITE = "SF-STATE-WRITE", Environment, "a file of this node cannot be written",
         "What is not recorded cannot be relied on at the next boot.",
         "See the cause; look at the disk (`journalctl -k -p err`) and at the mounts (`findmnt /var /etc`).";

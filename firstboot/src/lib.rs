@@ -32,6 +32,7 @@ pub mod sources;
 pub mod state;
 pub mod status;
 pub mod units;
+pub mod unstarted;
 pub mod write;
 
 #[cfg(test)]

@@ -340,6 +340,17 @@ impl Reporter {
     /// The run stops, with a card.
     pub fn failed(&mut self, card: &Card) {
         let text = card.render(&self.who());
+        // An outage over night must not bury the console under one card.
+        let told = self.again && self.status.card.as_ref() == Some(&text);
+        let still = (told && card.kind().retried()).then(|| {
+            format!(
+                "sf-firstboot: {}: attempt {}, still {}; the card is above the login prompt ({})",
+                self.who(),
+                self.status.attempts,
+                card.code(),
+                crate::clock::now()
+            )
+        });
         self.status.code = Some(card.code().into());
         self.status.findings = card
             .findings
@@ -367,7 +378,7 @@ impl Reporter {
         if self.audience == Audience::Desk {
             return;
         }
-        self.say(&text);
+        self.say(still.as_ref().unwrap_or(&text));
         if let Err(error) = console::above_login(&self.paths, &text) {
             tracing::warn!(cause = %error, "the card could not be put above the login prompt");
         }

@@ -15,6 +15,7 @@ mod report;
 mod reset;
 mod run;
 mod status;
+mod stopped;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +81,7 @@ enum Command {
     Reset(reset::Command),
     Ready(ready::Command),
     Report(report::Command),
+    Stopped(stopped::Command),
 }
 
 impl Command {
@@ -97,7 +99,8 @@ impl Command {
             | Self::Grants(_)
             | Self::Reset(_)
             | Self::Ready(_)
-            | Self::Report(_) => (Again::default(), false),
+            | Self::Report(_)
+            | Self::Stopped(_) => (Again::default(), false),
         }
     }
 }
@@ -215,6 +218,7 @@ pub fn main() -> ExitCode {
         Command::Reset(command) => command.run(&paths),
         Command::Ready(command) => command.run(&paths),
         Command::Report(command) => command.run(&paths),
+        Command::Stopped(command) => command.run(&paths),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

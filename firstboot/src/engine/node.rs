@@ -65,7 +65,7 @@ impl From<Failure> for Invalid {
 
 /// Where metadata is looked for. systemd gives credentials to its services
 /// alone, so a command by hand takes those that the agent's own unit has while
-/// it runs, or else the system's.
+/// it runs, or else those that systemd keeps for its services.
 pub fn places(paths: &Paths, files: &[PathBuf]) -> Places {
     let places = if paths.is_this_machine() {
         Places::system()
@@ -75,19 +75,10 @@ pub fn places(paths: &Paths, files: &[PathBuf]) -> Places {
     let given = std::env::var_os("CREDENTIALS_DIRECTORY")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from);
-    let folder = given.or_else(|| {
-        [
-            "/run/credentials/sf-firstboot.service",
-            "/run/credentials/@system",
-        ]
-        .iter()
-        .map(|folder| paths.at(folder))
-        .find(|folder| folder.read_dir().is_ok())
-    });
     let places = places.command_line(files.to_vec());
-    match folder {
+    match given {
         Some(folder) => places.credentials(folder),
-        None => places,
+        None => places.credentials_by_hand(paths),
     }
 }
 

@@ -2,13 +2,12 @@
 //! `sf.<dotted.path>` is one field.
 
 use std::io;
-use std::path::Path;
 
 use sf_contract::document::did_you_mean;
 use sf_contract::metadata::{Fragment, Layer, Origin, Reference, fields, nearest_field};
 
-use super::read::{self, Files};
-use super::{Found, Looked, Places, files, url};
+use super::store::Store;
+use super::{Found, Looked, Places, read, url};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -19,7 +18,7 @@ pub(super) fn document(places: &Places) -> Vec<Looked> {
     let place = format!("credential {DOCUMENT}");
     let found = match &places.credentials {
         None => Found::NotHere(no_credentials()),
-        Some(folder) => match read::text(&folder.join(DOCUMENT), &place, Files::Regular) {
+        Some(store) => match store.text(DOCUMENT, &place) {
             Ok(None) => Found::NotHere("no such credential".into()),
             Ok(Some(read)) => Found::Here(Fragment::read(
                 Origin::new(Layer::Credential, 0, place.as_str()),
@@ -33,17 +32,17 @@ pub(super) fn document(places: &Places) -> Vec<Looked> {
 
 pub(super) fn fields(places: &Places) -> Vec<Looked> {
     let all = "credentials sf.<field>";
-    let Some(folder) = &places.credentials else {
+    let Some(store) = &places.credentials else {
         return vec![Looked::new(
             Layer::FieldCredential,
             all,
             Found::NotHere(no_credentials()),
         )];
     };
-    let names = match ours(folder) {
+    let names = match ours(store) {
         Ok(names) => names,
         Err(error) => {
-            let shown = folder.display().to_string();
+            let shown = store.folder().display().to_string();
             let failure = read::unreadable(&shown, &error);
             return vec![Looked::new(
                 Layer::FieldCredential,
@@ -55,7 +54,7 @@ pub(super) fn fields(places: &Places) -> Vec<Looked> {
     let looked: Vec<Looked> = names
         .iter()
         .filter(|name| fields::find(&name[PREFIX.len()..]).is_some())
-        .map(|name| field(folder, name))
+        .map(|name| field(store, name))
         .collect();
     if looked.is_empty() {
         let none = Found::NotHere("no such credential".into());
@@ -64,9 +63,9 @@ pub(super) fn fields(places: &Places) -> Vec<Looked> {
     looked
 }
 
-fn field(folder: &Path, name: &str) -> Looked {
+fn field(store: &Store, name: &str) -> Looked {
     let place = format!("credential {name}");
-    let found = match read::text(&folder.join(name), &place, Files::Regular) {
+    let found = match store.text(name, &place) {
         // It was in the list: it went away in between.
         Ok(None) => Found::NotHere("no such credential".into()),
         Err(failure) => Found::Broken(failure),
@@ -107,7 +106,7 @@ fn meant(name: &str) -> Option<String> {
 pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Failure>) {
     let mut broken = Vec::new();
     let mut warnings = Vec::new();
-    let names = places.credentials.as_deref().map(ours);
+    let names = places.credentials.as_ref().map(ours);
     // A folder that cannot be listed has been reported.
     let Some(Ok(names)) = names else {
         return (broken, warnings);
@@ -155,23 +154,12 @@ pub(super) fn strays(places: &Places, looked: &[Looked]) -> (Vec<Looked>, Vec<Fa
 }
 
 /// Names of the credentials that start with `sf.`, less the document.
-fn ours(folder: &Path) -> io::Result<Vec<String>> {
-    Ok(all(folder)?
+fn ours(store: &Store) -> io::Result<Vec<String>> {
+    Ok(store
+        .names()?
         .into_iter()
         .filter(|name| name.starts_with(PREFIX) && name != DOCUMENT)
         .collect())
-}
-
-/// Names of all credentials; a folder that is not there has none.
-pub(super) fn all(folder: &Path) -> io::Result<Vec<String>> {
-    match files::names(folder) {
-        Ok(names) => Ok(names
-            .into_iter()
-            .filter_map(|name| name.into_string().ok())
-            .collect()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
 }
 
 fn no_credentials() -> String {

@@ -16,6 +16,7 @@ pub mod kernel;
 mod load;
 mod read;
 mod references;
+mod store;
 mod url;
 
 use std::path::{Path, PathBuf};
@@ -26,7 +27,10 @@ use sf_contract::metadata::{Fragment, Layer, Merged, merge};
 use crate::failure::Failure;
 use crate::paths::Paths;
 
+use store::Store;
+
 pub use load::{DatabaseFields, Loaded, Rejected};
+pub use store::closed_credentials;
 
 /// Where a node keeps its metadata.
 pub const FILE: &str = "/etc/sf/metadata.toml";
@@ -37,7 +41,7 @@ pub const DROP_INS: &str = "/etc/sf/metadata.d";
 #[derive(Clone, Debug)]
 pub struct Places {
     root: PathBuf,
-    credentials: Option<PathBuf>,
+    credentials: Option<Store>,
     command_line: Vec<PathBuf>,
     is_desk: bool,
     remote: Remote,
@@ -83,7 +87,7 @@ impl Places {
             root: PathBuf::from("/"),
             credentials: std::env::var_os("CREDENTIALS_DIRECTORY")
                 .filter(|folder| !folder.is_empty())
-                .map(PathBuf::from),
+                .map(Store::in_folder),
             command_line: Vec::new(),
             remote: Remote::Kept,
             service: cloud::SERVICE.into(),
@@ -106,7 +110,15 @@ impl Places {
     /// Credentials from this folder.
     #[must_use]
     pub fn credentials(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.credentials = Some(folder.into());
+        self.credentials = Some(Store::in_folder(folder));
+        self
+    }
+
+    /// Without a folder of this process's own: those that a command by hand
+    /// can read.
+    #[must_use]
+    pub fn credentials_by_hand(mut self, paths: &Paths) -> Self {
+        self.credentials = self.credentials.or_else(|| Store::by_hand(paths));
         self
     }
 

@@ -33,13 +33,7 @@ pub(super) enum Files {
 /// Reads a text; `Ok(None)` when there is no such file. `shown` is its name
 /// for people.
 pub(super) fn text(path: &Path, shown: &str, files: Files) -> Result<Option<Text>, Box<Failure>> {
-    let broken = |what: String, remedy: String| {
-        Box::new(
-            Failure::new(&codes::META_UNREADABLE, what)
-                .source(shown)
-                .remedy(remedy),
-        )
-    };
+    let broken = |what: String, remedy: String| broken(shown, what, remedy);
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -76,17 +70,31 @@ pub(super) fn text(path: &Path, shown: &str, files: Files) -> Result<Option<Text
         ));
     }
     let exposed = meta.is_file() && meta.mode() & 0o004 != 0;
+    as_text(bytes, shown).map(|text| Some(Text { exposed, ..text }))
+}
+
+fn broken(shown: &str, what: String, remedy: String) -> Box<Failure> {
+    Box::new(
+        Failure::new(&codes::META_UNREADABLE, what)
+            .source(shown)
+            .remedy(remedy),
+    )
+}
+
+/// Bytes as a text that not every user can read.
+pub(super) fn as_text(bytes: Vec<u8>, shown: &str) -> Result<Text, Box<Failure>> {
     match String::from_utf8(bytes) {
-        Ok(text) => Ok(Some(Text {
+        Ok(text) => Ok(Text {
             text: Secret::new(text),
-            exposed,
-        })),
+            exposed: false,
+        }),
         Err(error) => {
             let valid = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..valid]
                 .split(|byte| *byte == b'\n')
                 .count();
             Err(broken(
+                shown,
                 format!(
                     "{shown} is not UTF-8 text: the first byte that is wrong is in line {line}"
                 ),

@@ -5,8 +5,9 @@ use std::path::Path;
 use sf_contract::metadata::{Reference, Unresolved, fields};
 use sf_contract::secret::Secret;
 
+use super::Places;
 use super::read::{self, Files};
-use super::{Places, credentials};
+use super::store::Store;
 use crate::codes::{self, Code};
 use crate::failure::Failure;
 use crate::pki;
@@ -63,32 +64,32 @@ fn credential(places: &Places, field: &str, name: &str) -> Result<Secret, Nowher
         .into());
     }
     let shown = format!("credential {name}");
-    let Some(folder) = &places.credentials else {
+    let Some(store) = &places.credentials else {
         return Err(Nowhere::absent(
             format!("refers to the {shown}, but systemd gave this process no credentials"),
             "run it as the unit sf-firstboot.service, or write the secret itself or { file = \"/path\" } to try a file at your desk".into(),
         ));
     };
-    match read::text(&folder.join(name), &shown, Files::Regular) {
+    match store.text(name, &shown) {
         Ok(Some(read)) => Ok(text(&read.text, &shown)?),
         Ok(None) => Err(Nowhere::absent(
             format!(
                 "refers to the {shown}, which is not in {}",
-                folder.display()
+                store.folder().display()
             ),
-            there_are(folder, name),
+            there_are(store, name),
         )),
-        Err(failure) => Err(binary(field, &folder.join(name), &shown)
+        Err(failure) => Err(binary(field, &store.folder().join(name), &shown)
             .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
 
 /// What credentials there are instead.
-fn there_are(folder: &Path, name: &str) -> String {
+fn there_are(store: &Store, name: &str) -> String {
     let give = format!(
         "give the node a credential {name} (SMBIOS type 11, fw_cfg, ESP or kernel command line)"
     );
-    match credentials::all(folder) {
+    match store.names() {
         Ok(names) if !names.is_empty() => {
             let mut shown: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
             if names.len() > shown.len() {

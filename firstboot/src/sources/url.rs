@@ -140,7 +140,7 @@ fn both(places: &Places, name: &str) -> Result<(Option<Setting>, Option<Setting>
     });
     let from = format!("credential {name}");
     let credential = match &places.credentials {
-        Some(folder) => read::text(&folder.join(name), &from, Files::Regular)?,
+        Some(store) => store.text(name, &from)?,
         None => None,
     };
     let credential = credential.map(|read| Setting {

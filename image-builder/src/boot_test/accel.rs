@@ -157,6 +157,7 @@ fn boot(firmware: &Firmware, scratch: &Utf8Path, disk: &Utf8Path) -> Result<f64,
         folder: scratch.to_owned(),
         drives: Vec::new(),
         smbios: vec![arguments],
+        fw_cfg: Vec::new(),
     };
     let mut child = machine
         .command()

@@ -10,7 +10,9 @@ use sf_command::Child;
 use zeroize::Zeroizing;
 
 use super::console;
+use super::credential::{Channel as By, Credential, FW_CFG};
 use super::disk::{self, Flipped};
+use super::esp::{self, Reader};
 use super::inspect::{self, Answer, Channel};
 use super::port;
 use super::qemu::{self, Accel, Firmware};
@@ -28,6 +30,9 @@ pub enum Error {
     /// The disk cannot be made.
     #[error(transparent)]
     Disk(#[from] disk::Error),
+    /// The ESP cannot be written.
+    #[error(transparent)]
+    Esp(#[from] esp::Error),
     /// A file of the machine cannot be made or read.
     #[error("cannot use {path}")]
     Io {
@@ -68,6 +73,8 @@ pub struct Machine {
     firmware: Firmware,
     folder: Utf8PathBuf,
     told: Told,
+    /// Whether the disk is as the image has it, and was never switched on.
+    fresh: bool,
     boots: Vec<Boot>,
     running: Option<Running>,
 }
@@ -75,12 +82,51 @@ pub struct Machine {
 /// What a machine is told when it is switched on.
 #[derive(Clone, Debug, Default)]
 pub struct Told {
-    /// Credentials: name and value.
-    pub credentials: Vec<(String, String)>,
-    /// What is added to the kernel's command line.
+    /// Credentials. Those in the ESP stay there from the first boot on.
+    pub credentials: Vec<Credential>,
+    /// What is added to the kernel's command line, credentials aside.
     pub kernel_arguments: Option<String>,
     /// Bytes of a read-only disk.
     pub drive: Option<Zeroizing<Vec<u8>>>,
+}
+
+impl Told {
+    fn by(&self, ways: &[By]) -> impl Iterator<Item = &Credential> {
+        self.credentials
+            .iter()
+            .filter(move |credential| ways.contains(&credential.by))
+    }
+
+    /// SMBIOS strings: credentials, and the kernel's arguments as one.
+    fn smbios(&self) -> impl Iterator<Item = String> {
+        let credentials = self.by(&[By::Smbios]);
+        let texts = credentials.map(|one| qemu::credential(&one.name, &one.bytes));
+        let arguments: Vec<String> = self
+            .by(&[By::KernelCommandLine])
+            .map(|one| qemu::credential_argument(&one.name, &one.bytes))
+            .chain(self.kernel_arguments.clone())
+            .collect();
+        let arguments =
+            (!arguments.is_empty()).then(|| qemu::kernel_arguments(&arguments.join(" ")));
+        texts.chain(arguments)
+    }
+
+    fn fill_esp(&self, disk: &Utf8Path) -> Result<(), esp::Error> {
+        let files: Vec<(Reader, String, &[u8])> = self
+            .by(&[By::Esp, By::Closed, By::Uki])
+            .map(|one| {
+                let reader = match one.by {
+                    By::Uki => Reader::Kernel,
+                    _ => Reader::All,
+                };
+                (reader, one.file_name(), one.bytes.as_slice())
+            })
+            .collect();
+        if files.is_empty() {
+            return Ok(());
+        }
+        esp::place(disk, &files)
+    }
 }
 
 /// What is left of one boot.
@@ -140,6 +186,7 @@ impl Machine {
             firmware,
             folder,
             told: Told::default(),
+            fresh: true,
             boots: Vec::new(),
             running: None,
         };
@@ -161,6 +208,7 @@ impl Machine {
         }
         let variables = self.variables();
         fs_err::copy(&self.firmware.variables, &variables).map_err(failed(&variables))?;
+        self.fresh = true;
         Ok(())
     }
 
@@ -201,15 +249,21 @@ impl Machine {
             source,
         };
         fs_err::create_dir_all(&folder).map_err(failed)?;
+        if self.fresh {
+            self.told.fill_esp(&self.disk())?;
+            self.fresh = false;
+        }
         let mut smbios = Vec::new();
-        let credentials = self.told.credentials.iter();
-        let texts = credentials.map(|(name, value)| qemu::credential(name, value));
-        let arguments = self.told.kernel_arguments.as_deref();
-        let texts = texts.chain(arguments.map(qemu::kernel_arguments));
-        for (index, text) in texts.enumerate() {
+        for (index, text) in self.told.smbios().enumerate() {
             let path = folder.join(format!("smbios.{index}"));
             write_private(&path, text.as_bytes()).map_err(failed)?;
             smbios.push(path);
+        }
+        let mut fw_cfg = Vec::new();
+        for (index, credential) in self.told.by(&[By::FwCfg]).enumerate() {
+            let path = folder.join(format!("fw_cfg.{index}"));
+            write_private(&path, &credential.bytes).map_err(failed)?;
+            fw_cfg.push((format!("{FW_CFG}{}", credential.name), path));
         }
         let drive = folder.join("drive.0");
         if let Some(bytes) = &self.told.drive {
@@ -228,6 +282,7 @@ impl Machine {
             folder: folder.clone(),
             drives: self.told.drive.iter().map(|_| drive.clone()).collect(),
             smbios,
+            fw_cfg,
         };
         let mut child = machine.command().spawn()?;
         let deadline = Instant::now() + QUIT_LIMIT;
@@ -249,8 +304,8 @@ impl Machine {
         };
         let arguments = fs_err::read(format!("/proc/{}/cmdline", child.pid())).unwrap_or_default();
         // QEMU has read them; what is left on disk is one place less to guard. It
-        // opens drives later, at a moment that nothing tells: they stay in the
-        // run's folder, for this user alone.
+        // opens drives and fw_cfg's files later, at a moment that nothing tells:
+        // they stay in the run's folder, for this user alone.
         for path in &machine.smbios {
             fs_err::remove_file(path).map_err(failed)?;
         }

@@ -3,18 +3,14 @@
 //! document gets 503.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sf_contract::secret::Secret;
 use sha2::{Digest as _, Sha256};
 
 use super::infra::HOST_FROM_INSIDE;
-
-/// How long a client may take over its request.
-const PATIENCE: Duration = Duration::from_secs(10);
+use super::loopback::{self, Answer};
 
 #[derive(Debug, Default)]
 struct Documents {
@@ -32,19 +28,10 @@ pub struct MetadataServer {
 impl MetadataServer {
     /// Starts it on a free port.
     pub fn start() -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let server = Self {
-            port: listener.local_addr()?.port(),
-            documents: Arc::default(),
-        };
-        let documents = Arc::clone(&server.documents);
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                // A client that goes away in the middle is its own business.
-                let _gone = answer(&client, &documents);
-            }
-        });
-        Ok(server)
+        let documents: Arc<Mutex<Documents>> = Arc::default();
+        let served = Arc::clone(&documents);
+        let port = loopback::serve(move |request| answer(&request.target, &served))?;
+        Ok(Self { port, documents })
     }
 
     /// Offers a document; what a machine's kernel has to be told to get it.
@@ -61,42 +48,24 @@ impl MetadataServer {
     }
 }
 
-fn lock(documents: &Mutex<Documents>) -> std::sync::MutexGuard<'_, Documents> {
+fn lock(documents: &Mutex<Documents>) -> MutexGuard<'_, Documents> {
     documents.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn answer(mut client: &TcpStream, documents: &Mutex<Documents>) -> io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
-    client.set_write_timeout(Some(PATIENCE))?;
-    let mut lines = BufReader::new(client).lines();
-    let request = lines.next().transpose()?.unwrap_or_default();
-    for line in lines {
-        if line?.is_empty() {
-            break;
-        }
-    }
-    let path = request.split(' ').nth(1).unwrap_or_default();
+fn answer(path: &str, documents: &Mutex<Documents>) -> Answer {
     let mut documents = lock(documents);
-    let (status, body) = match documents.by_path.get(path).cloned() {
+    match documents.by_path.get(path).cloned() {
         None => ("404 Not Found", Secret::new("")),
         Some(_) if documents.asked.insert(path.to_owned()) => {
             ("503 Service Unavailable", Secret::new(""))
         }
         Some(document) => ("200 OK", document),
-    };
-    drop(documents);
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/toml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        body.expose().len()
-    );
-    client.write_all(head.as_bytes())?;
-    client.write_all(body.expose().as_bytes())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read as _;
 
     #[test]
     fn the_first_request_is_told_to_come_back() {
@@ -108,11 +77,8 @@ mod tests {
             "{arguments}"
         );
         let ask = |path: &str| {
-            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
-            let mut text = String::new();
-            stream.read_to_string(&mut text).unwrap();
-            text
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+            loopback::ask(server.port, &request)
         };
         assert!(ask("/db1/metadata.toml").starts_with("HTTP/1.1 503"));
         assert!(ask("/db1/metadata.toml").ends_with("\r\n\r\nschema = 1\n"));

@@ -9,12 +9,16 @@
 
 pub mod accel;
 pub mod console;
+pub mod credential;
 pub mod disk;
 mod engine;
 pub mod erofs;
+pub mod esp;
 pub mod http;
 pub mod infra;
 pub mod inspect;
+pub mod letters;
+pub mod loopback;
 pub mod machine;
 pub mod metadata_server;
 pub mod port;
@@ -102,6 +106,17 @@ impl Error {
             _ => 1,
         }
     }
+}
+
+/// An error with its causes, one line each.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut lines = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(cause) = source {
+        lines.push(cause.to_string());
+        source = cause.source();
+    }
+    lines.join("\n")
 }
 
 fn list(items: &[String]) -> String {

@@ -79,6 +79,9 @@ fn tools(scenario: &Scenario) -> Vec<Tool> {
         tools.push(Tool::Etcd);
     }
     for machine in &scenario.machines {
+        if machine.is_sealed() {
+            tools.extend([Tool::SystemdCreds, Tool::Sfdisk]);
+        }
         if scenario.searches(&machine.name) {
             tools.extend([Tool::Sfdisk, Tool::Debugfs, Tool::Journalctl]);
         }

@@ -97,6 +97,8 @@ pub struct Machine {
     pub drives: Vec<Utf8PathBuf>,
     /// Files with one SMBIOS string each.
     pub smbios: Vec<Utf8PathBuf>,
+    /// Names and files of `fw_cfg`.
+    pub fw_cfg: Vec<(String, Utf8PathBuf)>,
 }
 
 impl Machine {
@@ -206,6 +208,9 @@ impl Machine {
         for file in &self.smbios {
             cmd = cmd.args(["-smbios", &format!("type=11,path={file}")]);
         }
+        for (name, file) in &self.fw_cfg {
+            cmd = cmd.args(["-fw_cfg", &format!("name={name},file={file}")]);
+        }
         cmd.log_to(self.folder.join("qemu.log"))
     }
 }
@@ -215,9 +220,17 @@ fn pflash(unit: u8, readonly: &str, file: &Utf8Path) -> String {
 }
 
 /// The SMBIOS string that passes a credential. Base64 carries any byte.
-pub fn credential(name: &str, value: &str) -> String {
+pub fn credential(name: &str, value: &[u8]) -> String {
     format!(
         "io.systemd.credential.binary:{name}={}",
+        STANDARD.encode(value)
+    )
+}
+
+/// The kernel argument that passes a credential.
+pub fn credential_argument(name: &str, value: &[u8]) -> String {
+    format!(
+        "systemd.set_credential_binary={name}:{}",
         STANDARD.encode(value)
     )
 }
@@ -245,6 +258,7 @@ mod tests {
             folder: "/w/db1/boot1".into(),
             drives: vec!["/w/db1/boot1/drive.0".into()],
             smbios: vec!["/w/db1/boot1/smbios.0".into()],
+            fw_cfg: vec![("opt/x/key".into(), "/w/db1/boot1/fw_cfg.0".into())],
         }
     }
 
@@ -284,6 +298,7 @@ mod tests {
         -drive if=none,id=drive0,format=raw,readonly=on,file=/w/db1/boot1/drive.0
         -device virtio-blk-pci,drive=drive0
         -smbios type=11,path=/w/db1/boot1/smbios.0
+        -fw_cfg name=opt/x/key,file=/w/db1/boot1/fw_cfg.0
         ");
     }
 
@@ -296,7 +311,7 @@ mod tests {
     #[test]
     fn credentials_are_base64() {
         assert_eq!(
-            credential("sf.metadata", "schema = 1\n"),
+            credential("sf.metadata", b"schema = 1\n"),
             "io.systemd.credential.binary:sf.metadata=c2NoZW1hID0gMQo="
         );
     }

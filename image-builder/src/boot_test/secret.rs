@@ -60,11 +60,12 @@ impl fmt::Debug for Pattern {
 }
 
 /// The names that a scenario may use after `canary.`.
-pub const NAMES: [&str; 4] = [
+pub const NAMES: [&str; 5] = [
     "database_password",
     "database_password_encoded",
     "system_key",
     "auth_seed",
+    "letter_token",
 ];
 
 impl Secrets {
@@ -83,11 +84,11 @@ impl Secrets {
             }
             Ok(core)
         };
-        Ok(Self::from_cores([core()?, core()?, core()?]))
+        Ok(Self::from_cores([core()?, core()?, core()?, core()?]))
     }
 
-    /// Secrets with the given cores: password, key, seed.
-    fn from_cores([password, key, seed]: [String; 3]) -> Self {
+    /// Secrets with the given cores: password, key, seed, token.
+    fn from_cores([password, key, seed, token]: [String; 4]) -> Self {
         let secret = |name: &str, value: String, core: String| Secret {
             name: name.to_owned(),
             value,
@@ -109,6 +110,7 @@ impl Secrets {
                 ),
                 secret("system_key", key.clone(), key),
                 secret("auth_seed", seed.clone(), seed),
+                secret("letter_token", token.clone(), token),
             ],
             captured: Vec::new(),
         }
@@ -212,6 +214,7 @@ mod tests {
             "PPPPabcdefghijklmnopqrstuvwx".into(),
             "KKKKabcdefghijklmnopqrstuvwx".into(),
             "SSSSabcdefghijklmnopqrstuvwx".into(),
+            "TTTTabcdefghijklmnopqrstuvwx".into(),
         ])
     }
 
@@ -267,7 +270,7 @@ mod tests {
         );
         assert_eq!(
             format!("{secrets:?}"),
-            r#"["database_password", "database_password_encoded", "system_key", "auth_seed"]"#
+            r#"["database_password", "database_password_encoded", "system_key", "auth_seed", "letter_token"]"#
         );
     }
 }

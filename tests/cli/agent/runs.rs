@@ -254,6 +254,18 @@ fn a_database_that_is_down_is_waited_for_and_then_found() {
     );
     node.events();
 
+    // Tried again, and nothing has changed: one line, and the card stays above the prompt.
+    assert_eq!(node.agent(&["run"]).code, 75);
+    let console = node.console();
+    let line = console.trim();
+    assert!(
+        line.lines().count() == 1 && line.contains("attempt 2, still SF-DB-REFUSED"),
+        "{console}"
+    );
+    let issue = node.read("run/issue.d/50-sf-firstboot.issue");
+    assert!(issue.contains("Remedy"), "{issue}");
+    node.events();
+
     // It comes up while the agent waits.
     node.edit("wait = \"2s\"", "wait = \"60s\"");
     let waiting = node.start(&["run"]);

@@ -7,6 +7,7 @@
 mod account;
 mod database;
 mod health;
+mod letter;
 mod look;
 mod secrets;
 mod wait;
@@ -14,11 +15,13 @@ mod wait;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use serde_json::{Value, json};
 
 use super::accel::Choice;
+use super::credential::{self, Channel, Credential};
 use super::infra::{self, Server};
+use super::letters::LetterBox;
 use super::machine::{Machine, Noticed, Told};
 use super::metadata_server::MetadataServer;
 use super::prepare::Ready;
@@ -28,7 +31,7 @@ use super::scenario::{Action, Delivery, MachineSpec, Scenario, Service, Step};
 use super::secret::Secrets;
 use super::sql::Content;
 use super::template::Template;
-use super::{Error, console, inspect};
+use super::{Error, chain, console, inspect};
 
 /// Console lines shown with a failure.
 const LAST_WORDS: usize = 30;
@@ -43,12 +46,14 @@ const DEFAULT_LIMIT: Duration = Duration::from_mins(2);
 pub(super) struct Engine<'r> {
     scenario: &'r Scenario,
     choice: Choice,
+    folder: Utf8PathBuf,
     secrets: Secrets,
     values: BTreeMap<String, String>,
     machines: Vec<Machine>,
     mariadb: Option<Server>,
     etcd: Option<Server>,
     metadata_server: Option<MetadataServer>,
+    letters: Option<LetterBox>,
     snapshots: BTreeMap<String, (Vec<String>, Content)>,
     /// Machine and boot number to figures.
     timings: BTreeMap<(String, usize), BTreeMap<String, f64>>,
@@ -122,6 +127,13 @@ impl<'r> Engine<'r> {
             values.insert("etcd.host".into(), infra::HOST_FROM_INSIDE.into());
             values.insert("etcd.port".into(), infra::ETCD_PORT.to_string());
         }
+        let mut letters = None;
+        if scenario.letters {
+            let token = secrets.value("letter_token");
+            let server = LetterBox::start(token).map_err(failed)?;
+            values.insert("letters.url".into(), server.url(token));
+            letters = Some(server);
+        }
         let mut machines = Vec::new();
         for (spec, image) in scenario.machines.iter().zip(&ready.images) {
             let mut spec = spec.clone();
@@ -148,12 +160,14 @@ impl<'r> Engine<'r> {
         Ok(Self {
             scenario,
             choice,
+            folder: folder.to_owned(),
             secrets,
             values,
             machines,
             mariadb,
             etcd,
             metadata_server: None,
+            letters,
             snapshots: BTreeMap::new(),
             timings: BTreeMap::new(),
             probes: Vec::new(),
@@ -224,6 +238,7 @@ impl<'r> Engine<'r> {
                 lacks,
                 never,
             } => self.console(vm, contains, lacks, never, step.within),
+            Action::Letter(wanted) => self.letter(wanted, step.within),
             Action::SearchSecrets(search) => self.search_secrets(search),
         };
         let machine = step.action.machine().map(str::to_owned);
@@ -321,29 +336,14 @@ impl<'r> Engine<'r> {
         };
         let spec = self.machines[index].spec.clone();
         let sample = self.scenario.searches(vm);
-        let mut credentials: Vec<(String, String)> = inspect::credentials(sample).into();
-        for (name, template) in &spec.credentials {
-            match self.fill(template) {
-                Ok(value) => credentials.push((name.clone(), value)),
-                Err(problem) => return Seen::bad(Value::Null, Value::Null, problem),
-            }
-        }
-        let mut told = Told {
-            credentials,
-            ..Told::default()
+        let told = match self.told(&spec, sample) {
+            Ok(told) => told,
+            Err(problem) => return Seen::bad(Value::Null, Value::Null, problem),
         };
-        if let Some(metadata) = &spec.metadata {
-            let delivered = self
-                .fill(metadata)
-                .and_then(|document| self.deliver(&spec, document, &mut told));
-            if let Err(problem) = delivered {
-                return Seen::bad(Value::Null, Value::Null, problem);
-            }
-        }
-        let names: Vec<&String> = told.credentials.iter().map(|(name, _)| name).collect();
+        let credentials = told.credentials.iter();
         let asked = json!({
             "image": self.machines[index].image,
-            "credentials": names,
+            "credentials": credentials.map(|one| (&one.name, one.by.name())).collect::<BTreeMap<_, _>>(),
             "kernel_arguments": told.kernel_arguments,
             "drive": told.drive.is_some(),
         });
@@ -354,17 +354,44 @@ impl<'r> Engine<'r> {
         }
     }
 
+    /// What a machine is told.
+    fn told(&mut self, spec: &MachineSpec, sample: bool) -> Result<Told, String> {
+        let mut told = Told::default();
+        for (name, value) in inspect::credentials(sample) {
+            let credential = Credential::new(&name, &value, Channel::Smbios)?;
+            told.credentials.push(credential);
+        }
+        for one in &spec.credentials {
+            let credential = Credential::new(&one.name, &self.fill(&one.value)?, one.by)?;
+            told.credentials.push(credential);
+        }
+        if let Some(metadata) = &spec.metadata {
+            let document = self.fill(metadata)?;
+            self.deliver(spec, &document, &mut told)?;
+        }
+        Ok(told)
+    }
+
     /// Puts metadata where the machine will find it.
     fn deliver(
         &mut self,
         spec: &MachineSpec,
-        document: String,
+        document: &str,
         told: &mut Told,
     ) -> Result<(), String> {
+        let sealed = |by| {
+            let scratch = self.folder.join(format!("{}.sealed", spec.name));
+            credential::sealed(document, by, scratch.as_std_path())
+        };
         match spec.metadata_by {
-            Delivery::Credential => told.credentials.push(("sf.metadata".into(), document)),
+            Delivery::Credential => {
+                let credential = Credential::new("sf.metadata", document, Channel::Smbios)?;
+                told.credentials.push(credential);
+            }
+            Delivery::FwCfg => told.credentials.extend(sealed(Channel::FwCfg)?),
+            Delivery::Esp => told.credentials.extend(sealed(Channel::Esp)?),
             Delivery::ConfigDrive => {
-                let drive = crate::metadata::drive::image(&spec.name, &document)
+                let drive = crate::metadata::drive::image(&spec.name, document)
                     .map_err(|error| format!("the config drive cannot be made: {error}"))?;
                 told.drive = Some(drive);
             }
@@ -377,7 +404,7 @@ impl<'r> Engine<'r> {
                 told.kernel_arguments = self
                     .metadata_server
                     .as_ref()
-                    .map(|server| server.offer(&spec.name, &document));
+                    .map(|server| server.offer(&spec.name, document));
             }
         }
         Ok(())
@@ -446,19 +473,5 @@ fn unknown(vm: &str) -> Seen {
         Value::Null,
         Value::Null,
         format!("no machine is called {vm}"),
-    )
-}
-
-/// An error with its causes, one line each.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut lines = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(cause) = source {
-        lines.push(cause.to_string());
-        source = cause.source();
-    }
-    lines.join(
-        "
-",
     )
 }

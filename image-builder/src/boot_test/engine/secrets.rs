@@ -44,6 +44,7 @@ impl Engine<'_> {
                 return Seen::bad(asked, Value::Null, format!("{name}: {}", chain(&error)));
             }
         }
+        self.search_letters(&mut searcher);
         let mut report = self.report();
         report.count();
         searcher.text("results", &report.to_json());

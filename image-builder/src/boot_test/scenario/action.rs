@@ -31,6 +31,7 @@ impl Action {
             Self::UnchangedSince(_) => "unchanged_since",
             Self::Run { .. } => "run",
             Self::Console { .. } => "console",
+            Self::Letter(_) => "letter",
             Self::SearchSecrets(_) => "search_secrets",
         }
     }

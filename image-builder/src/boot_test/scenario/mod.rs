@@ -19,6 +19,7 @@ use sf_contract::problem::{Disclosure, Problem};
 
 pub use expect::{Output, json_contains, row_matches};
 
+use super::credential::Channel;
 use super::template::Template;
 
 /// A checked scenario: every name in it is known.
@@ -32,6 +33,8 @@ pub struct Scenario {
     pub mariadb: Option<Mariadb>,
     /// Starts etcd.
     pub etcd: bool,
+    /// Takes letters of nodes that call home.
+    pub letters: bool,
     /// The machines.
     pub machines: Vec<MachineSpec>,
     /// What happens, in order.
@@ -66,12 +69,23 @@ pub struct MachineSpec {
     pub metadata: Option<Template>,
     /// How the metadata gets to the machine.
     pub metadata_by: Delivery,
-    /// More credentials: name and value.
-    pub credentials: Vec<(String, Template)>,
+    /// More credentials.
+    pub credentials: Vec<CredentialSpec>,
     /// One byte of the immutable part to change.
     pub tamper: Option<Tamper>,
     /// Whether the built-in checks of a healthy node apply.
     pub healthy: bool,
+}
+
+/// One credential of a machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialSpec {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: Template,
+    /// How it gets there.
+    pub by: Channel,
 }
 
 /// What a machine boots.
@@ -86,19 +100,32 @@ pub enum ImageChoice {
 /// How metadata gets to a machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delivery {
-    /// As the credential `sf.metadata`.
+    /// As the credential `sf.metadata`, by SMBIOS.
     #[default]
     Credential,
+    /// As `sf-image metadata seal` makes credentials of it, by `fw_cfg`.
+    FwCfg,
+    /// The same with the null key, in the ESP.
+    Esp,
     /// On a `NoCloud` drive, as `sf-image metadata seal` makes it.
     ConfigDrive,
     /// From the run's metadata server, named on the kernel command line.
     Url,
 }
 
+impl MachineSpec {
+    /// Whether something of it goes into the ESP.
+    pub fn is_sealed(&self) -> bool {
+        self.metadata_by == Delivery::Esp || self.credentials.iter().any(|one| one.by.is_sealed())
+    }
+}
+
 impl Delivery {
     /// Its name in scenarios.
-    const NAMES: [(&'static str, Self); 3] = [
+    const NAMES: [(&'static str, Self); 5] = [
         ("credential", Self::Credential),
+        ("fw-cfg", Self::FwCfg),
+        ("esp", Self::Esp),
         ("config-drive", Self::ConfigDrive),
         ("url", Self::Url),
     ];
@@ -107,7 +134,10 @@ impl Delivery {
         Self::NAMES
             .into_iter()
             .find_map(|(name, delivery)| (name == text).then_some(delivery))
-            .ok_or("not a way for metadata to get to a machine: credential, config-drive, url")
+            .ok_or(
+                "not a way for metadata to get to a machine: credential, fw-cfg, esp, \
+                 config-drive, url",
+            )
     }
 }
 
@@ -214,6 +244,8 @@ pub enum Action {
         /// Outcomes of the agent (`ready`) that must not have been reported.
         never: Vec<String>,
     },
+    /// Waits for a letter with this JSON in it, and looks for secrets in all.
+    Letter(Template),
     /// Looks for the marker secrets everywhere.
     SearchSecrets(SearchStep),
 }

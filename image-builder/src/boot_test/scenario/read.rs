@@ -8,7 +8,8 @@ use camino::Utf8PathBuf;
 use sf_contract::document::{Document, Field, Reader, did_you_mean};
 use sf_contract::problem::Problem;
 
-use super::{Delivery, ImageChoice, MachineSpec, Mariadb, Scenario, Tamper, step};
+use super::{CredentialSpec, Delivery, ImageChoice, MachineSpec, Mariadb, Scenario, Tamper, step};
+use crate::boot_test::credential::Channel;
 use crate::boot_test::secret;
 use crate::boot_test::template::Template;
 
@@ -36,11 +37,15 @@ pub(super) fn scenario(source: &str, text: &str) -> Result<Scenario, Vec<Problem
     let root = document.root();
     let name = root.required_string("name");
     let summary = root.required_string("summary");
-    let (mariadb, etcd) = infrastructure(&root);
+    let Infrastructure {
+        mariadb,
+        etcd,
+        letters,
+    } = infrastructure(&root);
 
     let mut known = Known {
         machines: Vec::new(),
-        places: places(mariadb.is_some(), etcd),
+        places: places(mariadb.is_some(), etcd, letters),
         mariadb: mariadb.is_some(),
         etcd,
         snapshots: BTreeSet::new(),
@@ -75,6 +80,7 @@ pub(super) fn scenario(source: &str, text: &str) -> Result<Scenario, Vec<Problem
             summary: summary.value,
             mariadb,
             etcd,
+            letters,
             machines,
             steps,
         }),
@@ -83,7 +89,7 @@ pub(super) fn scenario(source: &str, text: &str) -> Result<Scenario, Vec<Problem
 }
 
 /// The places that can be filled in, machines aside.
-fn places(mariadb: bool, etcd: bool) -> BTreeSet<String> {
+fn places(mariadb: bool, etcd: bool, letters: bool) -> BTreeSet<String> {
     let mut places: BTreeSet<String> = secret::NAMES
         .iter()
         .map(|name| format!("canary.{name}"))
@@ -94,12 +100,23 @@ fn places(mariadb: bool, etcd: bool) -> BTreeSet<String> {
             places.insert(format!("{service}.port"));
         }
     }
+    if letters {
+        places.insert("letters.url".to_owned());
+    }
     places
 }
 
-fn infrastructure(root: &Reader<'_, '_>) -> (Option<Mariadb>, bool) {
+/// What runs beside the machines.
+#[derive(Default)]
+struct Infrastructure {
+    mariadb: Option<Mariadb>,
+    etcd: bool,
+    letters: bool,
+}
+
+fn infrastructure(root: &Reader<'_, '_>) -> Infrastructure {
     let Some(table) = root.table("infrastructure") else {
-        return (None, false);
+        return Infrastructure::default();
     };
     let mariadb = table.table("mariadb").map(|mariadb| {
         let port = integer(&mariadb, "port", 1..=65_535);
@@ -108,13 +125,20 @@ fn infrastructure(root: &Reader<'_, '_>) -> (Option<Mariadb>, bool) {
             port: port.and_then(|port| u16::try_from(port).ok()),
         }
     });
-    let etcd = table.table("etcd");
-    let has_etcd = etcd.is_some();
-    if let Some(etcd) = etcd {
-        etcd.finish();
-    }
+    let there = |key| {
+        let service = table.table(key);
+        service.is_some_and(|service| {
+            service.finish();
+            true
+        })
+    };
+    let infrastructure = Infrastructure {
+        mariadb,
+        etcd: there("etcd"),
+        letters: there("letters"),
+    };
     table.finish();
-    (mariadb, has_etcd)
+    infrastructure
 }
 
 fn machine_name(table: &Reader<'_, '_>, known: &Known) -> Option<String> {
@@ -162,15 +186,7 @@ fn machine(table: &Reader<'_, '_>, known: &Known, before: &[MachineSpec]) -> Opt
     let metadata_by = table
         .parsed("metadata_by", Delivery::parse)
         .map_or_else(Delivery::default, |delivery| delivery.value);
-    let mut credentials = Vec::new();
-    if let Some(values) = table.table("credentials") {
-        for key in values.keys() {
-            if let Some(value) = template(&values, &key.value, known) {
-                credentials.push((key.value, value));
-            }
-        }
-        values.finish();
-    }
+    let credentials = credentials(table, known);
     let tamper = table.table("tamper").and_then(|tamper| {
         let choice = tampering(&tamper);
         tamper.finish();
@@ -191,6 +207,40 @@ fn machine(table: &Reader<'_, '_>, known: &Known, before: &[MachineSpec]) -> Opt
         tamper,
         healthy,
     })
+}
+
+fn credentials(table: &Reader<'_, '_>, known: &Known) -> Vec<CredentialSpec> {
+    let mut credentials: Vec<CredentialSpec> = Vec::new();
+    if let Some(values) = table.table("credentials") {
+        for key in values.keys() {
+            if let Some(value) = template(&values, &key.value, known) {
+                credentials.push(CredentialSpec {
+                    name: key.value,
+                    value,
+                    by: Channel::default(),
+                });
+            }
+        }
+        values.finish();
+    }
+    if let Some(ways) = table.table("credentials_by") {
+        for key in ways.keys() {
+            let name = key.value.as_str();
+            let way = ways.parsed(name, |text| {
+                let by = Channel::parse(text)?;
+                by.takes(name).map(|()| by)
+            });
+            let credential = credentials.iter_mut().find(|one| one.name == name);
+            if let Some(credential) = credential {
+                credential.by = way.map_or(credential.by, |way| way.value);
+            } else {
+                let message = "no credential of this machine has this name";
+                ways.problem(name, Some(key.span), message, None);
+            }
+        }
+        ways.finish();
+    }
+    credentials
 }
 
 fn image(table: &Reader<'_, '_>) -> Option<ImageChoice> {

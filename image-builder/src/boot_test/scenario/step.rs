@@ -13,7 +13,7 @@ use super::{
 use crate::boot_test::secret;
 
 /// All verbs, in the order of the reference.
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "start",
     "stop",
     "boot",
@@ -26,6 +26,7 @@ const VERBS: [&str; 13] = [
     "unchanged_since",
     "run",
     "console",
+    "letter",
     "search_secrets",
 ];
 
@@ -134,6 +135,15 @@ impl StepReader<'_, '_, '_> {
                     lacks,
                     never,
                 })
+            }
+            "letter" => {
+                if !self.known.places.contains("letters.url") {
+                    let span = self.table.key_span(self.verb);
+                    let hint = Some("add `letters = {}` there".to_owned());
+                    let message = "needs a letter box in [infrastructure]";
+                    self.table.problem(self.verb, span, message, hint);
+                }
+                self.json("letter").map(Action::Letter)
             }
             _ => self.search(),
         }
@@ -404,6 +414,7 @@ fn default_title(action: &Action) -> String {
         Action::UnchangedSince(name) => format!("the database is as in \"{name}\""),
         Action::Run { vm, .. } => format!("{vm}: run a script"),
         Action::Console { vm, .. } => format!("{vm}: read the console"),
+        Action::Letter(_) => "a node calls home".to_owned(),
         Action::SearchSecrets(step) => format!("no secret on {}", step.vms.join(", ")),
     }
 }

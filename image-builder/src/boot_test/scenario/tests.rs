@@ -7,10 +7,12 @@ name = "x"
 summary = "It works"
 [infrastructure]
 mariadb = {}
+letters = {}
 [[vm]]
 name = "db1"
 profile = "database-tier"
 forward = ["13000"]
+metadata_by = "esp"
 metadata = '''
 schema = 1
 database.dsn = "mysql://sf:{canary.database_password_encoded}@{mariadb.host}:{mariadb.port}/shakenfist"
@@ -18,6 +20,9 @@ pki = { ca = { credential = "ca" } }
 '''
 [vm.credentials]
 "sf.key" = "{canary.system_key}"
+"sf.other" = "{letters.url}"
+[vm.credentials_by]
+"sf.other" = "fw-cfg"
 [[vm]]
 name = "hv1"
 image = "x.raw"
@@ -42,6 +47,8 @@ status = 200
 headers = { Authorization = "Bearer {capture.token}" }
 within = "2m"
 [[step]]
+letter = '{"state": "ready"}'
+[[step]]
 power_off = "db1"
 [[step]]
 search_secrets = ["db1"]
@@ -64,7 +71,14 @@ fn a_good_scenario_is_read() {
         (db1.memory, db1.disk, db1.cpus, db1.healthy),
         (2048, 12, 2, true)
     );
-    assert_eq!(db1.credentials[0].0, "sf.key");
+    let credentials = db1.credentials.iter();
+    let credentials: Vec<_> = credentials.map(|one| (one.name.as_str(), one.by)).collect();
+    assert_eq!(
+        credentials,
+        [("sf.key", Channel::Smbios), ("sf.other", Channel::FwCfg)]
+    );
+    assert_eq!((db1.metadata_by, db1.is_sealed()), (Delivery::Esp, true));
+    assert!(scenario.letters && !hv1.is_sealed());
     assert_eq!((hv1.memory, hv1.disk, hv1.healthy), (512, 20, false));
     assert_eq!(hv1.tamper, Some(Tamper::File("/usr/bin/x".into())));
     assert_eq!(
@@ -102,6 +116,9 @@ address = "10.0.3.1"
 tamper = { file = "/etc/x" }
 memory = "lots"
 metadata = "{mariadb.prot}"
+metadata_by = "post"
+credentials = { "sf.pki.libvirt_spice.certificate" = "x", a = "y" }
+credentials_by = { "sf.pki.libvirt_spice.certificate" = "fw-cfg", a = "hand", b = "esp" }
 [[vm]]
 name = "a"
 [[step]]
@@ -123,6 +140,8 @@ unchanged_since = "never"
 stop = "etcd"
 within = "soon"
 [[step]]
+letter = "{"
+[[step]]
 title = "nothing"
 "#;
     let invalid = Scenario::parse("x.toml", text).unwrap_err();
@@ -136,18 +155,24 @@ title = "nothing"
     x.toml: vm[1].tamper.file: not a file below /usr, the part that is verified
     x.toml: vm[1].memory: not a size: a number with M or G, such as "2M"
     x.toml: vm[1].metadata: nothing is known as {mariadb.prot} (did you mean {mariadb.port}?)
+    x.toml: vm[1].metadata_by: not a way for metadata to get to a machine: credential, fw-cfg, esp, config-drive, url
+    x.toml: vm[1].credentials_by.sf.pki.libvirt_spice.certificate: the name sf.pki.libvirt_spice.certificate is too long for fw_cfg, which takes 28 characters
+    x.toml: vm[1].credentials_by.a: not a way for a credential to get to a machine: smbios, fw-cfg, esp, esp-closed, uki, kernel-command-line
+    x.toml: vm[1].credentials_by.b: no credential of this machine has this name
     x.toml: vm[2].profile: missing key "profile" (vm[2].profile takes a profile's name; "image" takes a file instead)
     x.toml: vm[2].name: another machine has this name
     x.toml: step[0].boot: no machine has this name (did you mean "a"?)
     x.toml: step[1].agent: this machine is off at this point
-    x.toml: step[2]: a step has one verb, not stop and boot (verbs: start, stop, boot, power_off, agent, ready, request, sql, snapshot, unchanged_since, run, console, search_secrets)
+    x.toml: step[2]: a step has one verb, not stop and boot (verbs: start, stop, boot, power_off, agent, ready, request, sql, snapshot, unchanged_since, run, console, letter, search_secrets)
     x.toml: step[3].request: not a request: a method and a path, "GET /nodes"
     x.toml: step[3].vm: this machine is off at this point
     x.toml: step[3].body: not JSON: EOF while parsing an object at line 1 column 1
     x.toml: step[4].unchanged_since: no step before this one takes this snapshot
     x.toml: step[5].stop: not in [infrastructure]
     x.toml: step[5].within: not a time: such as "90s" or "3m", at most an hour
-    x.toml: step[6]: a step needs a verb (verbs: start, stop, boot, power_off, agent, ready, request, sql, snapshot, unchanged_since, run, console, search_secrets)
+    x.toml: step[6].letter: needs a letter box in [infrastructure] (add `letters = {}` there)
+    x.toml: step[6].letter: not JSON: EOF while parsing an object at line 1 column 1
+    x.toml: step[7]: a step needs a verb (verbs: start, stop, boot, power_off, agent, ready, request, sql, snapshot, unchanged_since, run, console, letter, search_secrets)
     x.toml: missing key "summary" (summary takes a string)
     "#);
     let frames = invalid.to_string();
