@@ -125,7 +125,7 @@ fn a_signal_and_a_timeout_are_their_own_failures() {
         .timeout(limit)
         .run_streaming(|_| ());
     assert_eq!(failure.expect_err("late").stderr(), "begun");
-    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn a_child_that_ignores_sigterm_is_killed_after_the_grace() {
         .expect("terminate");
     assert!(!status.success());
     assert!(start.elapsed() >= Duration::from_millis(200));
-    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(start.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn a_command_that_should_not_go_on_is_ended_with_its_children() {
     );
     assert_eq!(failure.stderr(), child);
     wait_until("the child ends", || !alive(&child));
-    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert!(begun.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

@@ -6,13 +6,15 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sf_firstboot::bootstrap::wait_for_bootstrap;
 use sf_firstboot::gate::{May, Progress, facts, progress, restart};
 use support::crossing::{self, Ground};
 use support::metadata::{bootstrap, bootstrapped, dump, image, inputs, node, pass, within};
-use support::{Admin, PASSWORD, Server, block_on, connector, shared};
+use support::{Admin, PASSWORD, Server, block_on, connector, shared, wait_for};
 
 fn series(admin: &mut Admin, name: &str) -> Vec<String> {
     admin
@@ -367,7 +369,7 @@ fn other_roles_wait_and_make_no_tables() {
     let server = shared();
     let connector = connector(&server.database("waiting"));
     let mut told = Vec::new();
-    let failure = block_on(wait_for_bootstrap(&connector, within(1), &mut |text| {
+    let failure = block_on(wait_for_bootstrap(&connector, within(3), &mut |text| {
         told.push(text.to_owned());
     }))
     .unwrap_err();
@@ -383,7 +385,7 @@ fn other_roles_wait_and_make_no_tables() {
     // Half-way is not there yet.
     bootstrap(&connector, inputs()).unwrap();
     admin.run("DELETE FROM waiting.bootstrap_operations WHERE name = 'auth-secret-seed'");
-    let failure = block_on(wait_for_bootstrap(&connector, within(1), &mut |_| {})).unwrap_err();
+    let failure = block_on(wait_for_bootstrap(&connector, within(3), &mut |_| {})).unwrap_err();
     assert!(
         failure
             .what
@@ -402,32 +404,49 @@ fn other_roles_wait_and_make_no_tables() {
     pass(&connector, 7, "h1.example").unwrap();
 }
 
-/// A fleet waits at a server with fewer connections than it has nodes; the node
-/// that bootstraps comes last, and finds one.
+/// A fleet waits at a server with fewer connections than it has nodes, finds it
+/// full at first, and each has its look all the same; the node that bootstraps
+/// comes last, and finds a connection.
 #[test]
 fn nodes_that_wait_leave_room_for_the_one_that_they_wait_for() {
     let server = Server::start(&["--max-connections=12"]);
     let mut admin = server.admin();
     admin.database("crowd");
     let connector = connector(&server.dsn("crowd"));
+    // Others have what the administrator leaves.
+    let others: Vec<_> = std::iter::from_fn(|| block_on(connector.connect()).ok()).collect();
+    assert_eq!(others.len(), 11);
+    let mut refusals = || -> usize {
+        let count = "SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'";
+        admin.rows(count)[0][1].parse().unwrap()
+    };
+    let before = refusals();
+    let looks = Arc::new(AtomicUsize::new(0));
     let waiters: Vec<_> = (0..24)
         .map(|_| {
-            let connector = connector.clone();
+            let (connector, looks) = (connector.clone(), looks.clone());
             std::thread::spawn(move || {
                 block_on(async {
-                    let session = wait_for_bootstrap(&connector, within(60), &mut |_| {}).await?;
+                    let mut told = |text: &str| {
+                        if text.contains("its tables are not there yet") {
+                            looks.fetch_add(1, Ordering::Relaxed);
+                        }
+                    };
+                    let session = wait_for_bootstrap(&connector, within(120), &mut told).await?;
                     session.close().await;
                     Ok::<_, sf_firstboot::failure::Failure>(())
                 })
             })
         })
         .collect();
-    let deadline = within(30);
-    let turned_away = "SHOW GLOBAL STATUS LIKE 'Connection_errors_max_connections'";
-    while admin.rows(turned_away)[0][1] == "0" {
-        assert!(Instant::now() < deadline, "the server is never full");
-        std::thread::sleep(Duration::from_millis(5));
+    wait_for("a node is turned away", || refusals() > before);
+    assert_eq!(looks.load(Ordering::Relaxed), 0, "the server was full");
+    for session in others {
+        block_on(session.close());
     }
+    wait_for("every node has looked", || {
+        looks.load(Ordering::Relaxed) == waiters.len()
+    });
     bootstrap(&connector, inputs()).unwrap();
     for waiter in waiters {
         waiter.join().unwrap().unwrap();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use super::maker::wait_for;
 use super::node::{Node, phases};
 use super::server::Server;
 
@@ -98,15 +99,9 @@ fn a_node_boots_from_a_url_and_later_without_it() {
     // Nobody there yet: it waits, and says for what.
     let first = node.start(&["run"]);
     let wanted = format!("waiting for {url}: connection refused");
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !node.read("run/sf-firstboot/status.json").contains(&wanted) {
-        assert!(
-            Instant::now() < deadline,
-            "{}",
-            node.read("run/sf-firstboot/status.json")
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    wait_for(&wanted, || {
+        node.read("run/sf-firstboot/status.json").contains(&wanted)
+    });
     assert!(!node.root().join("var/lib/sf-firstboot/metadata").exists());
     let web = Web::start(port, &text);
     let ran = Node::end(first);

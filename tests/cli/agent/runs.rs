@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use super::maker::wait_for;
 use super::node::{Node, SEED, phases};
 use super::server::Server;
 
@@ -231,7 +232,7 @@ fn a_database_that_is_down_is_waited_for_and_then_found() {
         "did not wait"
     );
     assert!(
-        began.elapsed() <= std::time::Duration::from_secs(15),
+        began.elapsed() <= std::time::Duration::from_secs(30),
         "waited too long"
     );
     let console = node.console();
@@ -268,12 +269,12 @@ fn a_database_that_is_down_is_waited_for_and_then_found() {
 
     // It comes up while the agent waits.
     node.edit("wait = \"2s\"", "wait = \"60s\"");
+    std::fs::remove_file(node.root().join("run/sf-firstboot/status.json")).unwrap();
     let waiting = node.start(&["run"]);
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    assert!(
+    wait_for("the status says for what", || {
         node.read("run/sf-firstboot/status.json")
-            .contains("waiting_for")
-    );
+            .contains("\"waiting_for\": \"waiting for the database: ")
+    });
     server.start();
     let ran = Node::end(waiting);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -294,16 +295,10 @@ fn a_hypervisor_waits_for_the_bootstrap_of_another_node() {
     hypervisor.metadata(server.port, "");
     hypervisor.edit("node5", "hv1");
     let waiting = hypervisor.start(&["run"]);
-    std::thread::sleep(std::time::Duration::from_secs(2));
-    let status = hypervisor.status();
-    assert_eq!(status["status"]["phase"], "bootstrap", "{status}");
-    assert!(
-        status["status"]["waiting_for"]
-            .as_str()
-            .unwrap()
-            .contains("bootstrap"),
-        "{status}"
-    );
+    wait_for("the status says for whom", || {
+        let status = hypervisor.read("run/sf-firstboot/status.json");
+        status.contains("\"waiting_for\": \"waiting for a database-tier node to bootstrap")
+    });
     assert_eq!(tier.agent(&["run"]).code, 0);
     let ran = Node::end(waiting);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
@@ -317,11 +312,12 @@ fn a_hypervisor_waits_for_the_bootstrap_of_another_node() {
     // "require" does not wait for a cluster that is not there.
     let other = Server::started();
     hypervisor.metadata(other.port, "[bootstrap]\nmode = \"require\"\n");
+    hypervisor.edit("wait = \"20s\"", "wait = \"60s\"");
     let began = std::time::Instant::now();
     let ran = hypervisor.agent(&["run"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert!(
-        began.elapsed() < std::time::Duration::from_secs(10),
+        began.elapsed() < std::time::Duration::from_secs(30),
         "waited"
     );
     assert!(hypervisor.console().contains("SF-BOOTSTRAP-REQUIRED"));

@@ -244,6 +244,15 @@ pub(crate) fn connector(dsn: &str) -> Connector {
     Connector::new(dsn.parse().unwrap()).connect_timeout(Duration::from_secs(5))
 }
 
+/// Waits for a minute at most until it is `there`.
+pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !there() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The server that the tests of one process share; it ends with its last user.
 pub(crate) fn shared() -> Arc<Server> {
     static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
