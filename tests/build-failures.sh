@@ -92,6 +92,24 @@ expect 69 "$small
 free" -- build --root "$root" --profile database-tier --output-dir "$small/out"
 umount "$small"
 
+case_ "a disk that fills up while mkfs.erofs writes, which then waits for ever"
+cache=${SF_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sf-image}
+mkdir "$work/filled"
+filled() {
+  mount -t tmpfs -o size=3G tmpfs "$cache/work"
+  build --root "$root" --profile database-tier --output-dir "$work/filled" &
+  for _ in $(seq 600); do
+    grep -qs "Ready to populate erofs" "$work"/filled/database-tier/1.log && break
+    sleep 0.2
+  done
+  cat /dev/zero >"$cache/work/filler" || true # until nothing is left
+  wait $!
+}
+export -f filled build
+expect 69 "erofs_io: failed to write: No space left on device
+free some space" -- env sf_image="$sf_image" agent="$agent" root="$root" work="$work" cache="$cache" timeout 300 unshare --mount bash -c filled
+[ ! -e "$work/filled/database-tier/1" ] || fail "published in spite of it"
+
 case_ "an output folder that cannot be written"
 expect 69 "/proc/sf-image-out" -- build --root "$root" --profile database-tier --output-dir /proc/sf-image-out
 

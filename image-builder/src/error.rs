@@ -80,10 +80,7 @@ impl Report {
     fn add_known_hints(&mut self) {
         let all = self.chain.join("\n");
         for (text, hint) in [
-            (
-                "No space left on device",
-                "free some space, or name another place (SF_CACHE_DIR, --output-dir)",
-            ),
+            ("No space left on device", crate::explain::FREE_SOME_SPACE),
             (
                 "Read-only file system",
                 "name a folder that can be written (SF_CACHE_DIR, --output-dir)",

@@ -65,20 +65,27 @@ enum Where {
 }
 use Where::{Anywhere, AtTheEnd};
 
+/// What to do when a disk is full.
+pub(crate) const FREE_SOME_SPACE: &str =
+    "free some space, or name another place (SF_CACHE_DIR, --output-dir)";
+
+const DISK_FULL: &[&str] = &[
+    "No space left on device",
+    "You don't have enough free space",
+    "Disk quota exceeded",
+];
+
+/// Whether a line of a log says that a disk is full.
+pub(crate) fn disk_is_full(line: &str) -> bool {
+    let line = bare(line);
+    is_candidate(line) && DISK_FULL.iter().any(|text| line.contains(text))
+}
+
 /// A cause, the texts that tell it, and the remedy. The first cause that any
 /// line tells wins: without a network, apt goes on to say that packages do not
 /// exist, and a full disk makes everything else fail as well.
 const TABLE: &[(Cause, Where, &[&str], &str)] = &[
-    (
-        Cause::DiskFull,
-        Anywhere,
-        &[
-            "No space left on device",
-            "You don't have enough free space",
-            "Disk quota exceeded",
-        ],
-        "free some space, or put the cache (SF_CACHE_DIR) or the output on another disk",
-    ),
+    (Cause::DiskFull, Anywhere, DISK_FULL, FREE_SOME_SPACE),
     (
         Cause::Network,
         Anywhere,

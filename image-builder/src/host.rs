@@ -144,7 +144,7 @@ impl Facts {
                         folder.display(),
                         gib(*free)
                     ),
-                    "free some space, or name another place (SF_CACHE_DIR, --output-dir)",
+                    crate::explain::FREE_SOME_SPACE,
                 ));
             }
         }
