@@ -283,8 +283,8 @@ mod tests {
 
         // What ends by itself says how it ended.
         let script = format!("echo '{said}'; sleep 0.3; exit 3");
-        let long = Duration::from_mins(1);
-        let error = run(&shell(&script), &log, &phase, long).expect_err("failed");
+        let minute = Duration::from_mins(1);
+        let error = run(&shell(&script), &log, &phase, minute).expect_err("failed");
         assert_eq!(error.source.code(), Some(3), "{error:?}");
         phase.done(false);
     }
