@@ -69,9 +69,9 @@ step images "$builder" build --output-dir out $(printf -- '--profile %s ' "${pro
 step builder-parts cargo test -p sf-image --test builder_parts --locked -- --ignored
 step build-failures tests/build-failures.sh "$builder" out
 
-# Under emulation a machine keeps one processor busy: two at a time on a small
-# host, and on others the fifth for a while only. The port of etcd is fixed, so one of the two scenarios with etcd has a
-# network of its own.
+# Under emulation a machine keeps one processor busy: a small host gets two at a
+# time, others the fifth for a while. The port of etcd is fixed, so one of the
+# two scenarios with etcd has a network of its own.
 boot() { "$builder" boot-test --scenario "tests/boot/$1.toml" --images out; }
 apart() { unshare --net sh -c 'ip link set lo up && exec "$@"' sh "$builder" boot-test --scenario "tests/boot/$1.toml" --images out; }
 first_boot() { apart first-boot; }
