@@ -83,11 +83,11 @@ impl Report {
             ("No space left on device", crate::explain::FREE_SOME_SPACE),
             (
                 "Read-only file system",
-                "name a folder that can be written (SF_CACHE_DIR, --output-dir)",
+                "name a folder that can be written (SF_CACHE_DIR, --output-dir; boot-test's --work-dir)",
             ),
             (
                 "Permission denied",
-                "run as root, or name a folder that this user can write (SF_CACHE_DIR, --output-dir)",
+                "run as root, or name a folder that this user can write (SF_CACHE_DIR, --output-dir; boot-test's --work-dir)",
             ),
         ] {
             if all.contains(text) {
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(
             report.render(),
             "error: could not write /out\n  caused by: disk on fire: No space left on device (os error 28)\n\
-             hint: free some space, or name another place (SF_CACHE_DIR, --output-dir)\nhint: do x\n"
+             hint: free some space, or name another place (SF_CACHE_DIR, --output-dir; boot-test's --work-dir)\nhint: do x\n"
         );
         assert_eq!(report.to_json()["exit_code"], 69);
         let quoted = Report::new(

@@ -67,7 +67,7 @@ use Where::{Anywhere, AtTheEnd};
 
 /// What to do when a disk is full.
 pub(crate) const FREE_SOME_SPACE: &str =
-    "free some space, or name another place (SF_CACHE_DIR, --output-dir)";
+    "free some space, or name another place (SF_CACHE_DIR, --output-dir; boot-test's --work-dir)";
 
 const DISK_FULL: &[&str] = &[
     "No space left on device",
