@@ -13,13 +13,14 @@ use sf_contract::role::Role;
 use sf_firstboot::database::preflight::{self, Need};
 use sf_firstboot::failure::Failure;
 use support::metadata::{bootstrapped, within};
-use support::{PASSWORD, Server, block_on, connector, dsn, shared};
+use support::{PASSWORD, Server, block_on, connector, dsn, shared, wait_for};
 
 fn findings(dsn: &str, role: Role) -> Vec<Failure> {
     block_on(async {
         let mut session = connector(dsn).connect().await.unwrap();
         let need = Need {
             role,
+            bootstraps: role.bootstraps(),
             schema: &Schema::Agent,
             schema_versions: &std::collections::BTreeMap::new(),
         };
@@ -429,6 +430,11 @@ fn a_galera_node_is_asked_for_its_state() {
         "--binlog-format=ROW",
         "--innodb-autoinc-lock-mode=2",
     ]);
+    // It accepts connections before it accepts statements.
+    wait_for("the Galera node is ready", || {
+        let ready = "SHOW GLOBAL STATUS LIKE 'wsrep_ready'";
+        server.admin().rows(ready)[0][1] == "ON"
+    });
     let dsn = server.database("galera");
     assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
     let warnings = || {

@@ -52,6 +52,7 @@ fn attempt(connector: &Connector) -> Result<Option<String>, Failure> {
         let mut session = connector.connect().await?;
         let need = sf_firstboot::database::preflight::Need {
             role: sf_contract::role::Role::Hypervisor,
+            bootstraps: false,
             schema: &sf_contract::release::Schema::Agent,
             schema_versions: &std::collections::BTreeMap::new(),
         };

@@ -58,12 +58,12 @@ impl Command {
         };
         let mut reporter = Reporter::new(paths, Audience::Desk);
         let remote = self.desk.remote(paths, Duration::ZERO);
-        let node = node::read(paths, &given, &self.desk.metadata, remote, &mut reporter).map_err(
-            |invalid| {
+        let mut node = node::read(paths, &given, &self.desk.metadata, remote, &mut reporter)
+            .map_err(|invalid| {
                 narrate_frames(&invalid.frames);
                 Stop::Card(Card::new(invalid.failures))
-            },
-        )?;
+            })?;
+        node.bootstrap_by_hand();
         let runtime = database::runtime()?;
         let result = runtime.block_on(self.bootstrap(paths, &node));
         runtime.shutdown_background();

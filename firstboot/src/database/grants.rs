@@ -72,6 +72,12 @@ const CLAIMING: Need = Need {
     tables: &["bootstrap_claims", "bootstrap_nodes", "cluster_series"],
 };
 
+/// The tier's daemons start on exact versions of the tables, whoever makes them.
+const VERSIONS: Need = Need {
+    privilege: "SELECT",
+    tables: &["schema_versions"],
+};
+
 /// Somebody at a desk looks at the whole record, frees what a node that is gone
 /// has held, and leaves a record of that. A series is retired by the next node
 /// that needs its slot, not from here.
@@ -96,24 +102,26 @@ const OPERATOR: [Need; 3] = [
     },
 ];
 
-/// What a node of `role` needs.
-pub(super) fn needs(role: Role, schema: &Schema) -> Vec<Need> {
-    if !role.bootstraps() {
-        let claims = claim::claimed_by(role).is_some();
-        return OTHERS
-            .iter()
-            .map(|need| {
-                if claims && need.privilege == CLAIMING.privilege {
-                    CLAIMING
-                } else {
-                    *need
-                }
-            })
-            .collect();
+/// What a node of `role` needs, which `bootstraps` or leaves that to others.
+pub(super) fn needs(role: Role, bootstraps: bool, schema: &Schema) -> Vec<Need> {
+    let released = matches!(schema, Schema::Command { .. });
+    if bootstraps {
+        let mut needs = BOOTSTRAPPING.to_vec();
+        if released {
+            needs.extend(MIGRATING);
+        }
+        return needs;
     }
-    let mut needs = BOOTSTRAPPING.to_vec();
-    if matches!(schema, Schema::Command { .. }) {
-        needs.extend(MIGRATING);
+    let mut needs = OTHERS.to_vec();
+    if claim::claimed_by(role).is_some() {
+        for need in &mut needs {
+            if need.privilege == CLAIMING.privilege {
+                *need = CLAIMING;
+            }
+        }
+    }
+    if released && role.bootstraps() {
+        needs.push(VERSIONS);
     }
     needs
 }
@@ -331,7 +339,8 @@ fn on_database(account: &str, database: &str, privileges: &[&str]) -> String {
 /// which is taken back in the next statement: so that a fleet's accounts can be
 /// made before its first boot.
 pub fn least(role: Role, schema: &Schema, database: &str, user: &str, host: &str) -> Vec<String> {
-    to_grant(&needs(role, schema), database, user, host)
+    let needs = needs(role, role.bootstraps(), schema);
+    to_grant(&needs, database, user, host)
 }
 
 /// The same for somebody at a desk: `cluster status`, `forget`, `release-claim`.
@@ -379,7 +388,7 @@ mod tests {
 
     fn missing(lines: &[&str], role: Role) -> Vec<String> {
         Grants::parse(lines.iter().copied())
-            .missing("shaken_fist", &needs(role, &AGENT))
+            .missing("shaken_fist", &needs(role, role.bootstraps(), &AGENT))
             .iter()
             .map(ToString::to_string)
             .collect()
@@ -482,7 +491,7 @@ mod tests {
             .collect();
         let grants = |lines: &[String]| {
             Grants::parse(lines.iter().map(String::as_str))
-                .missing("shaken_fist", &needs(Role::Hypervisor, &AGENT))
+                .missing("shaken_fist", &needs(Role::Hypervisor, false, &AGENT))
         };
         assert!(grants(&lines).is_empty());
         lines.retain(|line| {
@@ -531,6 +540,18 @@ mod tests {
             "REVOKE CREATE ON `shaken_fist`.`bootstrap_claims` FROM 'sf'@'%';"
         );
         assert_eq!((network[1..].len(), hypervisor[1..].len()), (9, 9));
+    }
+
+    #[test]
+    fn who_leaves_the_bootstrap_to_others_still_claims_and_reads_versions() {
+        let command = Schema::Command {
+            command: vec!["sf-ctl".into()],
+            expected: std::collections::BTreeMap::new(),
+        };
+        let waiting = needs(Role::SingleNode, false, &command);
+        assert!(waiting.contains(&CLAIMING) && waiting.contains(&VERSIONS));
+        assert!(waiting.iter().all(|need| !need.tables.is_empty()));
+        assert!(!needs(Role::Hypervisor, false, &command).contains(&VERSIONS));
     }
 
     proptest! {

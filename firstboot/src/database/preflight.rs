@@ -23,8 +23,10 @@ const OLDEST: (u32, u32, u32) = (10, 11, 0);
 /// What the node is going to need.
 #[derive(Clone, Copy, Debug)]
 pub struct Need<'a> {
-    /// The node's role: some make tables, the others only write rows.
+    /// The role of the node's image, which its daemons are those of.
     pub role: Role,
+    /// Does it make tables and fill them, and not only write rows?
+    pub bootstraps: bool,
     /// Who makes the cluster's tables.
     pub schema: &'a Schema,
     /// The version of each table that the release expects, where it is known.
@@ -74,21 +76,14 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
     );
     findings.extend(tables.misfit(session.at()));
     // The others may not see all tables, and wait for those who bootstrap anyway.
-    if need.role.bootstraps() {
+    if need.bootstraps {
         findings.extend(tables.waits_for_release(need.schema, session.at()));
     }
-    // Only the tier's own daemon demands exact versions: during an upgrade the
-    // other roles run beside a schema that is newer or older than their image.
-    if need.role.bootstraps() && tables.has("schema_versions") && !need.schema_versions.is_empty() {
-        let found = schema_versions(session)
-            .await
-            .map_err(SqlError::into_failure)?;
-        findings.extend(judge_schema(
-            session.at(),
-            need.schema,
-            need.schema_versions,
-            &found,
-        ));
+    // Only the tier's own daemon demands exact versions, whoever made the tables:
+    // during an upgrade the other roles run beside a schema that is newer or older
+    // than their image.
+    if need.role.bootstraps() && tables.has("schema_versions") {
+        findings.extend(versions(session, need).await?);
     }
     let encryption = session.encryption().await.map_err(SqlError::into_failure)?;
     Ok(Preflight {
@@ -97,6 +92,18 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
         encryption,
         tables,
     })
+}
+
+/// Judges the versions of the release's tables, which are there.
+pub async fn versions(session: &mut Session, need: &Need<'_>) -> Result<Vec<Failure>, Failure> {
+    if need.schema_versions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = schema_versions(session)
+        .await
+        .map_err(SqlError::into_failure)?;
+    let at = session.at();
+    Ok(judge_schema(at, need.schema, need.schema_versions, &found))
 }
 
 /// Is this a server that none of the checks is made for? Asked where it refuses
@@ -301,9 +308,10 @@ fn judge_charset(server: &str, database: &str, charset: &str, collation: &str) -
 }
 
 fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) -> Option<Failure> {
-    let missing = facts
-        .grants
-        .missing(&facts.name, &grants::needs(need.role, need.schema));
+    let missing = facts.grants.missing(
+        &facts.name,
+        &grants::needs(need.role, need.bootstraps, need.schema),
+    );
     (!missing.is_empty()).then(|| {
         Failure::new(
             &codes::DB_GRANTS,

@@ -152,6 +152,16 @@ pub fn bootstraps(node: &Node) -> bool {
     node.metadata().bootstrap_mode.bootstraps(node.image.role())
 }
 
+/// What the node needs of the database.
+pub fn need(node: &Node) -> database::preflight::Need<'_> {
+    database::preflight::Need {
+        role: node.image.role(),
+        bootstraps: bootstraps(node),
+        schema: &node.image.release.schema,
+        schema_versions: node.image.expected_schema(),
+    }
+}
+
 /// The fast path: the same instance, image and metadata as last time. `None`
 /// when the cluster is not as it was, so that all has to be done again.
 async fn cleared_as_before(
@@ -234,9 +244,21 @@ async fn establish(
     let waited =
         bootstrap::wait_for_bootstrap(connector, until, &mut |text| reporter.progress(text)).await;
     match waited {
-        Ok(session) => {
+        Ok(mut session) => {
+            // Preflight may have come before the tables.
+            let need = need(node);
+            let findings = if need.role.bootstraps() {
+                database::preflight::versions(&mut session, &need).await
+            } else {
+                Ok(Vec::new())
+            };
             session.release().await;
-            Ok(())
+            let findings = findings.map_err(one)?;
+            if findings.is_empty() {
+                Ok(())
+            } else {
+                Err(findings)
+            }
         }
         Err(failure) if require && failure.code.id == codes::BOOTSTRAP_WAITING.id => Err(vec![
             Failure::new(&codes::BOOTSTRAP_REQUIRED, failure.what)

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use sf_contract::metadata::node::BootstrapMode;
 use sf_contract::metadata::{NodeMetadata, Reference, Target, Value};
 use sf_contract::release::SettingValue;
 use sf_contract::secret::Secret;
@@ -212,6 +213,12 @@ impl Node {
     /// What is said about it.
     pub fn metadata(&self) -> &NodeMetadata {
         &self.loaded.metadata
+    }
+
+    /// Somebody wants the bootstrap now, whether or not the node does it at boot
+    /// (`bootstrap.mode`).
+    pub fn bootstrap_by_hand(&mut self) {
+        self.loaded.metadata.bootstrap_mode = BootstrapMode::Auto;
     }
 
     /// Keeps what was fetched for boots without its server. For a run, once

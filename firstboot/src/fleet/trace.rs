@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use sf_contract::failure::Kind;
 
+use crate::codes::{self, Code};
 use crate::database::{Arg, Class, Connector, Session, SqlError, Statement};
 use crate::failure::Failure;
 use crate::gate::{Image, Node, Progress};
@@ -29,6 +30,19 @@ pub const FAILED: &str = "failed";
 /// For the whole conversation with the database.
 const LIMIT: Duration = Duration::from_secs(3);
 
+/// Failures of the database that are about what it holds: it has answered, and
+/// may take a row all the same.
+const ANSWERED: [&Code; 8] = [
+    &codes::DB_CHARSET,
+    &codes::DB_ENGINE,
+    &codes::DB_GRANTS,
+    &codes::DB_SCHEMA,
+    &codes::DB_SCHEMA_MISSING,
+    &codes::DB_SCHEMA_NEW,
+    &codes::DB_SCHEMA_OLD,
+    &codes::DB_STATEMENT,
+];
+
 /// The outcome of a run that stopped for a failure of this kind.
 pub fn outcome(kind: Kind) -> &'static str {
     match kind {
@@ -47,7 +61,7 @@ pub async fn stopped(
     phase: &str,
     (kind, code): (Kind, &str),
 ) {
-    if code.starts_with("SF-DB-") {
+    if code.starts_with("SF-DB-") && !ANSWERED.iter().any(|answered| answered.id == code) {
         return;
     }
     let progress = Progress {

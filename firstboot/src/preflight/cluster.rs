@@ -2,7 +2,6 @@
 //! rolls back.
 
 use sf_contract::release::Schema;
-use sf_contract::role::Role;
 
 use super::{Context, Found};
 use crate::bootstrap;
@@ -34,17 +33,7 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
             });
         }
     };
-    let role = if engine::bootstraps(context.node) {
-        context.node.image.role()
-    } else {
-        waiting_role(context)
-    };
-    let image = &context.node.image;
-    let need = database::preflight::Need {
-        role,
-        schema: &image.release.schema,
-        schema_versions: image.expected_schema(),
-    };
+    let need = engine::need(context.node);
     let found = database::preflight::run(&mut session, &need).await;
     let found = match found {
         Ok(found) => makes_tables(context, &mut session, found).await,
@@ -115,17 +104,6 @@ pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> 
     match &mut context.session {
         Some(session) => Ok(Found::judged(database::upkeep::warnings(session).await?)),
         None => Ok(Found::skipped(super::NO_DATABASE)),
-    }
-}
-
-/// A role that bootstraps but has been told not to needs the grants of one
-/// that does not.
-fn waiting_role(context: &Context<'_>) -> Role {
-    let role = context.node.image.role();
-    if role.bootstraps() {
-        Role::Hypervisor
-    } else {
-        role
     }
 }
 

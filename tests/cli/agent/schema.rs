@@ -203,6 +203,62 @@ fn what_the_command_says_of_itself_is_not_believed() {
     assert_eq!((runs(&node), server.sql(CLAIM)), (4, String::new()));
 }
 
+/// `bootstrap.mode` says who makes the tables, not which ones the daemons start on.
+#[test]
+fn a_node_that_leaves_the_tables_to_others_starts_on_no_others_than_its_own() {
+    let server = Server::started();
+    let (one, other) = (
+        node(server.port, "db1.example.com"),
+        node(server.port, "db22.example.com"),
+    );
+    other.edit("[secrets]", "[bootstrap]\nmode = \"wait\"\n[secrets]");
+    // Its image expects newer tables than those that come while it waits.
+    manifest(&other, "\"namespaces\":2", "\"namespaces\":3");
+    let waiting = other.start(&["run"]);
+    wait_for("the node waits for the bootstrap", || {
+        other
+            .read("run/sf-firstboot/status.json")
+            .contains("waiting for a database-tier node to bootstrap")
+    });
+    run(&one, 0);
+    let ran = checked(&other, Node::end(waiting), 75);
+    assert!(ran.stderr.contains("SF-DB-SCHEMA-OLD"), "{}", ran.stderr);
+    let ran = run(&other, 75);
+    assert!(ran.stderr.contains("SF-DB-SCHEMA-OLD"), "{}", ran.stderr);
+    assert!(!other.read("systemctl.log").contains("start"));
+
+    // Older ones than it finds: refused, and seen from everywhere.
+    manifest(&other, "\"namespaces\":3", "\"namespaces\":1");
+    for mode in ["wait", "require"] {
+        other.edit("mode = \"wait\"", &format!("mode = \"{mode}\""));
+        let ran = run(&other, 77);
+        assert!(ran.stderr.contains("SF-DB-SCHEMA-NEW"), "{}", ran.stderr);
+    }
+    assert!(!other.read("systemctl.log").contains("start"));
+    let status = one.agent(&["cluster", "status"]).stdout;
+    let line = status.lines().find(|line| line.contains("db22"));
+    assert!(
+        line.is_some_and(|line| line.contains("SF-DB-SCHEMA-NEW")),
+        "{status}"
+    );
+    // Nor by hand, where the mode does not count.
+    let by_hand = other.agent(&["bootstrap-cluster"]);
+    let ran = checked(&other, by_hand, 77);
+    assert!(ran.stderr.contains("SF-DB-SCHEMA-NEW"), "{}", ran.stderr);
+
+    // By hand it makes them, too.
+    manifest(&other, "\"namespaces\":1", "\"namespaces\":3");
+    sf_ctl(
+        &other,
+        "",
+        "UPDATE schema_versions SET version = 3 WHERE table_name = 'namespaces'",
+    );
+    let by_hand = other.agent(&["bootstrap-cluster"]);
+    checked(&other, by_hand, 0);
+    run(&other, 0);
+    assert_eq!((runs(&one), runs(&other)), (1, 1));
+}
+
 #[test]
 fn nothing_is_migrated_under_another_release_or_for_an_image_that_is_refused() {
     let server = Server::started();
