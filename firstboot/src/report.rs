@@ -163,11 +163,6 @@ impl Reporter {
         reporter
     }
 
-    /// When the run began.
-    pub fn began(&self) -> Instant {
-        self.began
-    }
-
     /// The phase that it is in.
     pub fn phase_name(&self) -> &str {
         &self.status.phase

@@ -20,7 +20,7 @@ pub struct Key {
     pub image_id: String,
     /// Image version.
     pub image_version: String,
-    /// Digest of the merged metadata without its secrets.
+    /// Digest of the merged metadata, secrets included.
     pub metadata: String,
 }
 

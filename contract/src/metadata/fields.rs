@@ -222,7 +222,7 @@ pub static FIELDS: &[FieldSpec] = &[
     field(
         "database.dsn",
         Kind::Dsn,
-        "The operator's MariaDB; several hosts are tried in turn. Percent-encode what is special in user and password.",
+        "The operator's MariaDB; of several hosts the agent tries one after the other, the daemons get the first. Percent-encode what is special in user and password.",
         None,
         "dsn = \"mysql://sf:PASSWORD@db1.example.com:3306/shakenfist\"",
     ),

@@ -84,7 +84,9 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
 }
 
 async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
-    let deadline = reporter.began() + node.metadata().database.wait;
+    // From here, and not from the run's begin: waiting for a metadata server has
+    // had a deadline of its own.
+    let deadline = Instant::now() + node.metadata().database.wait;
     let before = node
         .key(paths)
         .map_or(Before::Nothing, |key| state::before(paths, &key));

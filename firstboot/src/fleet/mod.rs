@@ -87,7 +87,7 @@ pub struct Member {
     pub image_version: String,
     /// How far it came.
     pub phase: String,
-    /// When it last booted, UNIX seconds by its own clock.
+    /// When it last booted, UNIX seconds by the server's clock.
     pub last_boot: f64,
     /// Code of the failure.
     pub last_error: Option<String>,

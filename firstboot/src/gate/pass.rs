@@ -89,8 +89,8 @@ pub async fn pass(
     }))
 }
 
-/// Writes how far the node came. Demands a clearance: a node that was refused
-/// leaves no trace in the cluster's database.
+/// Writes how far the node came. Demands a clearance: what a node that was
+/// refused leaves in the database is [`crate::fleet::trace`]'s.
 pub async fn progress(
     session: &mut Session,
     clearance: &Clearance,

@@ -1,5 +1,7 @@
 //! Checks of what the metadata becomes.
 
+use sf_contract::metadata::dsn::Dsn;
+
 use super::{Context, Found};
 use crate::codes;
 use crate::configure::settings::{self, Cluster};
@@ -33,13 +35,41 @@ pub(super) fn render(context: &Context<'_>) -> Found {
     if !findings.is_empty() {
         return Found::Failed { findings };
     }
-    if metadata.database.dsn.ssl_mode().demands_tls() && settings::gives_database(&node.image) {
-        let plainly = "database.dsn demands TLS: this agent keeps to it, but Shaken Fist's own \
-                    daemons, which get the credentials on this role, cannot speak it";
-        tracing::warn!("{plainly}");
-        return Found::noted(plainly);
+    if !settings::gives_database(&node.image) {
+        return Found::passed();
     }
-    Found::passed()
+    let plainly = cannot_do(&metadata.database.dsn);
+    if plainly.is_empty() {
+        return Found::passed();
+    }
+    for text in &plainly {
+        tracing::warn!("{text}");
+    }
+    Found::noted(plainly.join("; "))
+}
+
+/// What of the DSN the agent keeps to, and Shaken Fist's own daemons, which get
+/// the credentials on this role, have no settings for.
+fn cannot_do(dsn: &Dsn) -> Vec<String> {
+    let mut plainly = Vec::new();
+    if dsn.ssl_mode().demands_tls() {
+        plainly.push(
+            "database.dsn demands TLS: this agent keeps to it, but Shaken Fist's own daemons, \
+             which get the credentials on this role, cannot speak it"
+                .to_owned(),
+        );
+    }
+    if dsn.hosts().len() > 1 {
+        plainly.push(format!(
+            "database.dsn names {} servers: this agent tries them in turn, but Shaken Fist's own \
+             daemons take one and get the first, {}:{}; a load balancer's address in front of \
+             them serves both",
+            dsn.hosts().len(),
+            dsn.host(),
+            dsn.port()
+        ));
+    }
+    plainly
 }
 
 /// Makes the bootstrap's plan, and throws it away.
@@ -48,4 +78,23 @@ pub(super) fn plan(context: &Context<'_>) -> Found {
         return Found::skipped("this node does not bootstrap: it waits for the cluster");
     }
     Found::judged(context.node.plan().err().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_daemons_cannot_do_is_said_plainly() {
+        let said = |dsn: &str| cannot_do(&dsn.parse().unwrap()).join("; ");
+        assert_eq!(said("mysql://sf:pw@db1/sf?ssl-mode=disabled"), "");
+        let several = said("mysql://sf:pw@db1:3307,db2/sf?ssl-mode=disabled");
+        assert!(several.contains("names 2 servers") && several.contains("get the first, db1:3307"));
+        let both = said("mysql://sf:pw@db1,db2/sf?ssl-mode=verify-identity");
+        assert!(
+            both.contains("demands TLS") && both.contains("; database.dsn names"),
+            "{both}"
+        );
+        assert!(!both.contains("pw"), "{both}");
+    }
 }

@@ -54,7 +54,7 @@ fn explain_tells_winner_shadowed_and_default() {
       from      credential sf.metadata:4
       shadowed  /etc/sf/metadata.toml:5 = mysql://a:******@h:3306/d
       takes     a string, { credential = "name" } or { file = "/path" }
-      The operator's MariaDB; several hosts are tried in turn. Percent-encode what is special in user and password.
+      The operator's MariaDB; of several hosts the agent tries one after the other, the daemons get the first. Percent-encode what is special in user and password.
     database.connect_timeout is not set
       default   10s
       takes     a duration, a string such as "30s" or "5m"
