@@ -3,6 +3,7 @@
 //! asks for is a known key; what is left over at [`Reader::finish`] is unknown.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -144,18 +145,13 @@ impl<'d, 't> Reader<'d, 't> {
 
     /// The span of a key's own name, for problems about the key.
     pub fn key_span(&self, key: &str) -> Option<Range<usize>> {
-        self.table
-            .iter()
-            .find(|(name, _)| name.get_ref().as_ref() == key)
-            .map(|(name, _)| name.span())
+        let (name, _) = self.table.get_key_value(key)?;
+        Some(name.span())
     }
 
     fn get(&self, key: &str) -> Option<&'d Spanned<DeValue<'t>>> {
         self.asked.borrow_mut().push(key.to_owned());
-        self.table
-            .iter()
-            .find(|(name, _)| name.get_ref().as_ref() == key)
-            .map(|(_, value)| value)
+        self.table.get(key)
     }
 
     fn typed<T>(
@@ -367,9 +363,11 @@ impl<'d, 't> Reader<'d, 't> {
     /// Reports every key that nobody asked for, with the nearest known key.
     pub fn finish(self) {
         let asked = self.asked.borrow();
+        // Of a table whose keys are data each key was asked for.
+        let known: HashSet<&str> = asked.iter().map(String::as_str).collect();
         for (name, _) in self.table {
             let key = name.get_ref().as_ref();
-            if asked.iter().any(|known| known == key) {
+            if known.contains(key) {
                 continue;
             }
             let hint = did_you_mean(key, asked.iter().map(String::as_str))

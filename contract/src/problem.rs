@@ -6,6 +6,23 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+/// Where the lines of a text end. Counted once: a document has as many places
+/// as it has keys, and counting from its start for each takes their square.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    /// Those of `text`.
+    pub fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// 1-based line of the byte at this offset.
+    pub fn number(&self, at: usize) -> usize {
+        self.0.partition_point(|end| *end < at) + 1
+    }
+}
+
 /// One finding about one document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -41,15 +58,9 @@ impl Problem {
         self
     }
 
-    /// 1-based line of the finding in `text`.
-    pub fn line(&self, text: &str) -> Option<usize> {
-        let start = self.span.as_ref()?.start.min(text.len());
-        Some(
-            text[..text.floor_char_boundary(start)]
-                .matches('\n')
-                .count()
-                + 1,
-        )
+    /// 1-based line of the finding in the text with these lines.
+    pub fn line(&self, lines: &Lines) -> Option<usize> {
+        Some(lines.number(self.span.as_ref()?.start))
     }
 
     /// The finding as a source frame over `text`. With `Disclosure::KeysOnly`
@@ -178,7 +189,15 @@ mod tests {
           |
           = help: did you mean "name"?
         "#);
-        assert_eq!(problem.line(text), Some(2));
+        assert_eq!(problem.line(&Lines::of(text)), Some(2));
+    }
+
+    #[test]
+    fn offsets_are_on_lines() {
+        let lines = Lines::of("a\n\nb");
+        let numbers: Vec<usize> = [0, 1, 2, 3, 4, 99].map(|at| lines.number(at)).into();
+        assert_eq!(numbers, [1, 1, 2, 3, 3, 3]);
+        assert_eq!(Lines::of("").number(0), 1);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::problem::Problem;
 
 /// What kind of mistake a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Class {
     /// Not TOML, or empty.
     Syntax,

@@ -12,7 +12,7 @@ use super::finding::{Class, Finding};
 use super::hints;
 use super::origin::{Origin, Place};
 use super::value::{Reference, Value, may_be_shown, shown};
-use crate::problem::Problem;
+use crate::problem::{Lines, Problem};
 use crate::secret::Secret;
 
 /// A value and where it stands.
@@ -57,6 +57,7 @@ impl Fragment {
         let mut reading = Reading {
             origin: &origin,
             text,
+            lines: Lines::of(text),
             certain: usize::MAX,
             entries: Vec::new(),
             problems: Vec::new(),
@@ -116,6 +117,7 @@ pub(super) fn inline(spec: &FieldSpec, path: &str, text: String) -> Value {
 struct Reading<'o, 't> {
     origin: &'o Origin,
     text: &'t str,
+    lines: Lines,
     /// Where the first syntax error begins: up to there keys are keys.
     certain: usize,
     entries: Vec<Entry>,
@@ -343,7 +345,7 @@ impl<'t> Reading<'_, 't> {
     fn push(&mut self, spec: &'static FieldSpec, path: String, value: Value, span: Range<usize>) {
         let place = Place {
             origin: self.origin.clone(),
-            line: Some(line(self.text, span.start)),
+            line: Some(self.lines.number(span.start)),
             span: Some(span),
         };
         self.entries.push(Entry {
@@ -418,10 +420,7 @@ fn takes_reference(spec: &FieldSpec, path: &str) -> bool {
 }
 
 fn get<'a, 't>(table: &'a DeTable<'t>, key: &str) -> Option<&'a Spanned<DeValue<'t>>> {
-    table
-        .iter()
-        .find(|(name, _)| name.get_ref().as_ref() == key)
-        .map(|(_, value)| value)
+    table.get(key)
 }
 
 fn integer_of(integer: &toml::de::DeInteger<'_>) -> Option<i64> {
@@ -438,13 +437,4 @@ fn type_name(value: &DeValue<'_>) -> &'static str {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
-}
-
-fn line(text: &str, at: usize) -> usize {
-    text.as_bytes()
-        .iter()
-        .take(at)
-        .filter(|byte| **byte == b'\n')
-        .count()
-        + 1
 }

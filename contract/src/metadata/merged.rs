@@ -8,7 +8,7 @@ use super::fragment::{Entry, Fragment};
 use super::origin::{Origin, Place};
 use super::template::PLACEHOLDER;
 use super::value::{Reference, Value};
-use crate::problem::{Disclosure, Problem};
+use crate::problem::{Disclosure, Lines, Problem};
 use crate::secret::Secret;
 
 /// As many mistakes are shown to a person. A document with more is the wrong
@@ -24,11 +24,19 @@ pub struct MergedField {
     pub shadowed: Vec<Entry>,
 }
 
+/// A source as the problems in it are shown.
+#[derive(Clone, Debug)]
+struct Source {
+    origin: Origin,
+    text: Secret,
+    lines: Lines,
+}
+
 /// Metadata of all sources.
 #[derive(Clone, Debug, Default)]
 pub struct Merged {
     fields: BTreeMap<String, MergedField>,
-    texts: Vec<(Origin, Secret)>,
+    texts: Vec<Source>,
     problems: Vec<Finding>,
 }
 
@@ -40,7 +48,11 @@ pub fn merge(fragments: impl IntoIterator<Item = Fragment>) -> Merged {
     let mut merged = Merged::default();
     for fragment in fragments {
         merged.problems.extend(fragment.problems);
-        merged.texts.push((fragment.origin, fragment.text));
+        merged.texts.push(Source {
+            lines: Lines::of(fragment.text.expose()),
+            origin: fragment.origin,
+            text: fragment.text,
+        });
         for entry in fragment.entries {
             match merged.fields.get_mut(&entry.path) {
                 Some(field) => field.shadowed.push(entry),
@@ -79,7 +91,7 @@ impl Merged {
 
     /// The sources, in falling precedence.
     pub fn origins(&self) -> impl Iterator<Item = &Origin> {
-        self.texts.iter().map(|(origin, _)| origin)
+        self.texts.iter().map(|source| &source.origin)
     }
 
     /// Where the value of a field stands, for cards and logs:
@@ -90,7 +102,10 @@ impl Merged {
 
     /// The problem as a source frame, every value in it masked.
     pub fn frame(&self, problem: &Problem) -> String {
-        let text = only_known_keys(self.text(problem), problem);
+        let text = self
+            .source(problem)
+            .map_or("", |source| source.text.expose());
+        let text = only_known_keys(text, problem);
         problem.frame(&text, Disclosure::KeysOnly)
     }
 
@@ -110,17 +125,35 @@ impl Merged {
 
     /// Where a problem is: its source with the line, where it has one.
     pub fn place_of(&self, problem: &Problem) -> String {
-        match problem.line(self.text(problem)) {
+        let line = self
+            .source(problem)
+            .and_then(|source| problem.line(&source.lines));
+        match line {
             Some(line) => format!("{}:{line}", problem.source),
             None => problem.source.clone(),
         }
     }
 
-    fn text(&self, problem: &Problem) -> &str {
+    /// Sorts as a person goes through them: what a document cannot be read for,
+    /// then source by source from top to bottom, then what stands nowhere.
+    pub(super) fn put_in_order(&self, findings: &mut [Finding]) {
+        findings.sort_by_key(|finding| {
+            let problem = &finding.problem;
+            let basic = matches!(finding.class, Class::Syntax | Class::Schema);
+            let source = self
+                .texts
+                .iter()
+                .position(|source| source.origin.name == problem.source)
+                .unwrap_or(usize::MAX);
+            let start = problem.span.as_ref().map(|span| span.start);
+            (!basic, source, start)
+        });
+    }
+
+    fn source(&self, problem: &Problem) -> Option<&Source> {
         self.texts
             .iter()
-            .find(|(origin, _)| origin.name == problem.source)
-            .map_or("", |(_, text)| text.expose())
+            .find(|source| source.origin.name == problem.source)
     }
 
     /// Follows the references of all fields that won. `fetch` does the I/O and

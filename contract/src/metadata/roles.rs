@@ -1,6 +1,9 @@
 //! Judging metadata at a desk where the role is not said: what is wrong on
 //! every role is wrong; what is wrong on some is told per role.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use super::finding::{Class, Finding};
 use super::merged::{Merged, Resolved};
 use super::validate::{Checked, Target, check};
@@ -32,28 +35,29 @@ pub fn check_roles(
         .map(|&role| (role, check(merged, resolved, Target { role, release })))
         .collect();
     let common = |list: fn(&Checked) -> &[Finding]| -> Vec<Finding> {
-        let Some((_, first)) = verdicts.first() else {
+        let Some(((_, first), others)) = verdicts.split_first() else {
             return Vec::new();
         };
+        let others: Vec<HashSet<Mark<'_>>> = others
+            .iter()
+            .map(|(_, checked)| list(checked).iter().map(mark).collect())
+            .collect();
         list(first)
             .iter()
-            .filter(|finding| {
-                verdicts
-                    .iter()
-                    .all(|(_, checked)| list(checked).iter().any(|other| same(finding, other)))
-            })
+            .filter(|finding| others.iter().all(|known| known.contains(&mark(finding))))
             .cloned()
             .collect()
     };
     let mut problems = common(|checked| &checked.problems);
     let warnings = common(|checked| &checked.warnings);
+    let known: HashSet<Mark<'_>> = problems.iter().map(mark).collect();
     let roles = verdicts
         .iter()
         .map(|(role, checked)| {
             let others = checked
                 .problems
                 .iter()
-                .filter(|finding| !problems.iter().any(|known| same(known, finding)));
+                .filter(|finding| !known.contains(&mark(finding)));
             (*role, others.cloned().collect())
         })
         .collect();
@@ -69,9 +73,21 @@ pub fn check_roles(
     }
 }
 
-fn same(one: &Finding, other: &Finding) -> bool {
-    let (a, b) = (&one.problem, &other.problem);
-    one.class == other.class
-        && (&a.source, &a.field, &a.span) == (&b.source, &b.field, &b.span)
-        && (one.class == Class::Missing || a.message == b.message)
+/// What findings that are the same have in common.
+type Mark<'f> = (Class, &'f str, &'f str, Option<&'f Range<usize>>, &'f str);
+
+fn mark(finding: &Finding) -> Mark<'_> {
+    let problem = &finding.problem;
+    let message = match finding.class {
+        Class::Missing => "",
+        _ => &problem.message,
+    };
+    let span = problem.span.as_ref();
+    (
+        finding.class,
+        &problem.source,
+        &problem.field,
+        span,
+        message,
+    )
 }

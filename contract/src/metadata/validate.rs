@@ -38,7 +38,8 @@ pub struct Target<'r> {
 pub struct Checked {
     /// There when nothing at all is wrong.
     pub metadata: Option<NodeMetadata>,
-    /// What is wrong: with the sources, the references, the values.
+    /// What is wrong with the sources, the references, the values: first what
+    /// keeps a document from being read, then in the order of the text.
     pub problems: Vec<Finding>,
     /// What is allowed but unlikely to be meant.
     pub warnings: Vec<Finding>,
@@ -68,6 +69,7 @@ pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checke
     let mut problems = merged.problems().to_vec();
     problems.extend_from_slice(resolved.problems());
     problems.extend(found);
+    merged.put_in_order(&mut problems);
     Checked {
         metadata: metadata.filter(|_| problems.is_empty()),
         problems,

@@ -1,6 +1,9 @@
 //! Documents that are wrong, and what is said about them.
 
+use std::time::{Duration, Instant};
+
 use super::*;
+use crate::metadata::check_roles;
 
 #[test]
 fn all_mistakes_are_found_in_one_run() {
@@ -106,6 +109,61 @@ fn the_wrong_document_does_not_fill_the_console() {
     assert!(frames.ends_with(&rest), "{frames}");
 }
 
+/// Four times the keys may take four times as long, and some; the square of
+/// them would be sixteen. The better of two tries each: others use this machine.
+#[test]
+fn a_huge_document_is_judged_in_proportion_to_its_size() {
+    fn judged(text: &str) -> Duration {
+        let once = || {
+            let began = Instant::now();
+            let merged = merge([file(text)]);
+            let verdict = check_roles(&merged, &resolve(&merged), &release(), &Role::ALL);
+            let last = verdict.problems.last().unwrap();
+            assert!(merged.place_of(&last.problem).starts_with("node metadata"));
+            let lines = verdict
+                .problems
+                .iter()
+                .filter(|finding| merged.place_of(&finding.problem).contains(".toml:"))
+                .count();
+            assert!(lines >= 1500, "{lines}");
+            began.elapsed()
+        };
+        (0..2).map(|_| once()).min().unwrap()
+    }
+    for (table, line) in [
+        ("[node]", "key# = 1"),
+        ("[cluster.hosts]", "\"h#_\" = \"10.0.0.1\""),
+        ("[config]", "key_# = 1"),
+    ] {
+        let text = |keys: u32| {
+            let lines: Vec<String> = (0..keys)
+                .map(|key| line.replace('#', &key.to_string()))
+                .collect();
+            format!("schema = 1\n{table}\n{}\n", lines.join("\n"))
+        };
+        let (small, large) = (judged(&text(1500)), judged(&text(6000)));
+        assert!(large < 8 * small, "{table}: {small:?}, then {large:?}");
+    }
+}
+
+#[test]
+fn mistakes_come_in_the_order_of_the_text() {
+    let text =
+        "schema = 1\n[node]\nname = \"a_b\"\nnmae = 1\n[database]\nwait = \"5 days\"\nwiat = 1\n";
+    let (merged, checked) = checked(text, Role::Hypervisor);
+    let places: Vec<String> = checked
+        .problems
+        .iter()
+        .map(|finding| merged.place_of(&finding.problem))
+        .collect();
+    let lines = [3, 4, 6, 7].map(|line| format!("metadata.toml:{line}"));
+    assert_eq!(places[..4], lines, "{places:?}");
+    assert!(
+        places[4..].iter().all(|place| place == "node metadata"),
+        "{places:?}"
+    );
+}
+
 #[test]
 fn frames_show_keys_and_no_values() {
     let text = "schema = 1\n[database]\ndsn = \"canary\"\nwiat = \"canary\"\n";
@@ -117,6 +175,11 @@ fn frames_show_keys_and_no_values() {
         .map(|finding| merged.frame(&finding.problem))
         .collect();
     insta::assert_snapshot!(frames.join("\n"), @r#"
+    error: database.dsn: the DSN does not start with mysql:// (MariaDB's scheme is mysql too); write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]
+     --> metadata.toml:3:7
+      |
+    3 | dsn =*********
+      |       ^^^^^^^^
     error: database.wiat: unknown key "wiat"
      --> metadata.toml:4:1
       |
@@ -124,11 +187,6 @@ fn frames_show_keys_and_no_values() {
       | ^^^^
       |
       = help: did you mean "wait"?
-    error: database.dsn: the DSN does not start with mysql:// (MariaDB's scheme is mysql too); write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]
-     --> metadata.toml:3:7
-      |
-    3 | dsn =*********
-      |       ^^^^^^^^
     "#);
 }
 
@@ -188,16 +246,16 @@ fn a_stray_secret_is_not_quoted_and_is_told_its_place() {
         .filter(|problem| !problem.contains("missing"))
         .collect();
     insta::assert_snapshot!(found.join("\n"), @r#"
-    metadata.toml: cluster.database_nodes: expected a list of IPv4 addresses or names of [cluster.hosts], found a list with something else in it (for example database_nodes = ["10.0.0.1"])
-    metadata.toml: pki.key.file: is no name or path: it has several lines, a password or a field in it (look for a quote that is not closed)
     metadata.toml: node.name: expected a host name, a string such as "db1.example.com"; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
+    metadata.toml: node.name: holds '=', which this release's sf-ctl cannot read in /etc/sf/config (use a value without it; for a random one `openssl rand -hex 32`)
+    metadata.toml: cluster.zone: expected a string of letters, digits, '.', '_' and '-'; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
+    metadata.toml: cluster.zone: holds '=', which this release's sf-ctl cannot read in /etc/sf/config (use a value without it; for a random one `openssl rand -hex 32`)
+    metadata.toml: cluster.database_nodes: expected a list of IPv4 addresses or names of [cluster.hosts], found a list with something else in it (for example database_nodes = ["10.0.0.1"])
     metadata.toml: cluster.hosts.dsn: expected an IPv4 address, a string such as "10.0.0.1"; what stands there is not shown, since it looks like a secret (that key belongs to another table: database.dsn)
     metadata.toml: cluster.hosts.system_key: "system_key" holds '_' (that key belongs to another table: secrets.system_key)
     metadata.toml: cluster.hosts.token: expected an IPv4 address, a string such as "10.0.0.1"; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
-    metadata.toml: cluster.zone: expected a string of letters, digits, '.', '_' and '-'; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
     metadata.toml: pki.ca: is not PEM text (it starts with -----BEGIN; give certificates, or a path that starts with '/')
-    metadata.toml: node.name: holds '=', which this release's sf-ctl cannot read in /etc/sf/config (use a value without it; for a random one `openssl rand -hex 32`)
-    metadata.toml: cluster.zone: holds '=', which this release's sf-ctl cannot read in /etc/sf/config (use a value without it; for a random one `openssl rand -hex 32`)
+    metadata.toml: pki.key.file: is no name or path: it has several lines, a password or a field in it (look for a quote that is not closed)
     "#);
 }
 

@@ -190,8 +190,10 @@ fn several_mistakes_are_one_card_with_all_of_them() {
         )
         .credential("sf.database.dsn", "mysql://S3CR3T");
     let rejected = machine.load().unwrap_err();
-    insta::assert_snapshot!(machine.line(&rejected.summary()), @r#"SF-META-UNKNOWN-KEY 10 mistakes in the node metadata: /etc/sf/metadata.toml:3: node.nmae: unknown key "nmae" (did you mean "name"?): credential sf.database.dsn: database.dsn: the DSN names no user; write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]: /etc/sf/metadata.toml:5: secrets.system_key: is 6 bytes long; use 8 or more (make one with `openssl rand -hex 24`): node metadata: node.name: missing: a node of role hypervisor cannot do without it (add under [node]: name = "hv1.example.com"): node metadata: config.ETCD_HOST: missing: a node of role hypervisor cannot do without it (add under [config]: ETCD_HOST = "10.0.0.1"): node metadata: node.mesh.address: missing: a node of role hypervisor cannot do without it (add under [node]: mesh = { address = "10.0.0.11", interface = "eth1" }): node metadata: node.mesh.interface: missing: a node of role hypervisor cannot do without it (add under [node]: mesh = { address = "10.0.0.11", interface = "eth1" }): node metadata: node.egress.address: missing: a node of role hypervisor cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" }): node metadata: node.egress.interface: missing: a node of role hypervisor cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" }): node metadata: cluster.network_node: missing: a node of role hypervisor cannot do without it (add under [cluster]: network_node = "10.0.0.2") |  | Correct them all; each line says where it is and what to write."#);
+    insta::assert_snapshot!(machine.line(&rejected.summary()), @r#"SF-META-INVALID 10 mistakes in the node metadata: credential sf.database.dsn: database.dsn: the DSN names no user; write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]: /etc/sf/metadata.toml:3: node.nmae: unknown key "nmae" (did you mean "name"?): /etc/sf/metadata.toml:5: secrets.system_key: is 6 bytes long; use 8 or more (make one with `openssl rand -hex 24`): node metadata: node.name: missing: a node of role hypervisor cannot do without it (add under [node]: name = "hv1.example.com"): node metadata: config.ETCD_HOST: missing: a node of role hypervisor cannot do without it (add under [config]: ETCD_HOST = "10.0.0.1"): node metadata: node.mesh.address: missing: a node of role hypervisor cannot do without it (add under [node]: mesh = { address = "10.0.0.11", interface = "eth1" }): node metadata: node.mesh.interface: missing: a node of role hypervisor cannot do without it (add under [node]: mesh = { address = "10.0.0.11", interface = "eth1" }): node metadata: node.egress.address: missing: a node of role hypervisor cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" }): node metadata: node.egress.interface: missing: a node of role hypervisor cannot do without it (add under [node]: egress = { address = "192.0.2.11", interface = "eth0" }): node metadata: cluster.network_node: missing: a node of role hypervisor cannot do without it (add under [cluster]: network_node = "10.0.0.2") |  | Correct them all; each line says where it is and what to write."#);
     insta::assert_snapshot!(rejected.frames, @r#"
+    error: credential sf.database.dsn: database.dsn: the DSN names no user; write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]
+
     error: node.nmae: unknown key "nmae"
      --> /etc/sf/metadata.toml:3:1
       |
@@ -199,8 +201,6 @@ fn several_mistakes_are_one_card_with_all_of_them() {
       | ^^^^
       |
       = help: did you mean "name"?
-
-    error: credential sf.database.dsn: database.dsn: the DSN names no user; write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]
 
     error: secrets.system_key: is 6 bytes long; use 8 or more
      --> /etc/sf/metadata.toml:5:14
