@@ -133,7 +133,10 @@ impl Card {
             if let Some(source) = &finding.source {
                 line(&mut shown, "  source: ", source);
             }
-            line(&mut shown, "hint: ", finding.remedy_text());
+            // Empty where it has been said.
+            if !finding.remedy_text().is_empty() {
+                line(&mut shown, "hint: ", finding.remedy_text());
+            }
             match &finding.next_command {
                 Some(command) => line(&mut shown, "next: ", command),
                 // The text of wrong usage says no more than what stands here.

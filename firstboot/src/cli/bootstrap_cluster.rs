@@ -6,7 +6,7 @@ use clap::Args;
 use sf_contract::role::Role;
 
 use super::again::Again;
-use super::{Desk, Outcome, Stop, narrate_frames, print, print_json};
+use super::{Desk, Outcome, Stop, framed, print, print_json};
 use crate::bootstrap::{self, Report};
 use crate::card::Card;
 use crate::codes;
@@ -60,8 +60,11 @@ impl Command {
         let remote = self.desk.remote(paths, Duration::ZERO);
         let mut node = node::read(paths, &given, &self.desk.metadata, remote, &mut reporter)
             .map_err(|invalid| {
-                narrate_frames(&invalid.frames);
-                Stop::Card(Card::new(invalid.failures))
+                if self.json {
+                    Stop::Card(Card::new(invalid.failures))
+                } else {
+                    framed(invalid)
+                }
             })?;
         node.bootstrap_by_hand();
         let runtime = database::runtime()?;

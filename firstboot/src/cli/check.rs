@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::again::Again;
-use super::{Desk, Outcome, Stop, narrate, narrate_frames, print, print_json};
+use super::{Desk, Outcome, Stop, framed, narrate, print, print_json};
 use crate::card::Card;
 use crate::database;
 use crate::engine::node::{self, Node};
@@ -54,13 +54,11 @@ impl Command {
         ) {
             Ok(node) => node,
             Err(invalid) => {
-                let card = Card::new(invalid.failures);
                 if self.json {
-                    let card = self.desk.again(None).card(card);
+                    let card = self.desk.again(None).card(Card::new(invalid.failures));
                     return self.print(None, &[], Some(&card));
                 }
-                narrate_frames(&invalid.frames);
-                return Err(Stop::Card(card));
+                return Err(framed(invalid));
             }
         };
         let runtime = database::runtime()?;

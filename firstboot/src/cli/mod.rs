@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use again::Again;
 use clap::{Args, Parser, Subcommand};
-use output::{narrate, narrate_frames, print, print_failed, print_json};
+use output::{framed, narrate, print, print_failed, print_json};
 use sf_contract::failure::Kind;
 use sf_contract::role::Role;
 

@@ -4,9 +4,10 @@ use std::io::{self, ErrorKind, Write as _};
 
 use serde_json::Value;
 
-use super::Outcome;
+use super::{Outcome, Stop};
 use crate::card::Card;
 use crate::codes;
+use crate::engine::node::Invalid;
 use crate::failure::Failure;
 
 /// Of every JSON object that is printed; raised when a field goes or changes
@@ -57,9 +58,15 @@ pub(super) fn narrate(text: &str) {
     let _closed = io::stderr().lock().write_all(text.as_bytes());
 }
 
-/// Source frames, with an empty line between them and what follows.
-pub(super) fn narrate_frames(frames: &str) {
-    if !frames.is_empty() {
-        narrate(&format!("{}\n\n", frames.trim_end()));
-    }
+/// Metadata that is wrong, for a person: each mistake is shown once, in its
+/// place, and the error below says the rest.
+pub(super) fn framed(invalid: Invalid) -> Stop {
+    let failures = match invalid.frames {
+        Some((frames, rest)) => {
+            narrate(&format!("{}\n\n", frames.trim_end()));
+            vec![rest]
+        }
+        None => invalid.failures,
+    };
+    Stop::Card(Card::new(failures))
 }

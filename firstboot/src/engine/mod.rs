@@ -51,8 +51,8 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     let _alone = lock::take(paths).map_err(one)?;
     let node =
         node::read(paths, &Given::default(), &[], Remote::RUN, reporter).map_err(|invalid| {
-            if !invalid.frames.is_empty() {
-                tracing::error!("what is wrong, in its place:\n{}", invalid.frames);
+            if let Some((frames, _)) = &invalid.frames {
+                tracing::error!("what is wrong, in its place:\n{frames}");
             }
             invalid.failures
         })?;

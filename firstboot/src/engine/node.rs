@@ -51,15 +51,16 @@ pub struct Origin {
 pub struct Invalid {
     /// For the card.
     pub failures: Vec<Failure>,
-    /// Source frames, for a person.
-    pub frames: String,
+    /// Source frames, for a person, where there are any: what they show, and
+    /// what is left to say below them.
+    pub frames: Option<(String, Failure)>,
 }
 
 impl From<Failure> for Invalid {
     fn from(failure: Failure) -> Self {
         Self {
             failures: vec![failure],
-            frames: String::new(),
+            frames: None,
         }
     }
 }
@@ -143,7 +144,8 @@ fn validate(image: Image, collected: Collected) -> Result<Node, Invalid> {
         warn(&rejected.warnings);
         Invalid {
             failures: vec![rejected.summary()],
-            frames: rejected.frames.clone(),
+            frames: (!rejected.frames.is_empty())
+                .then(|| (rejected.frames.clone(), rejected.below_frames())),
         }
     })?;
     warn(&loaded.warnings);

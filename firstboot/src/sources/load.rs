@@ -10,6 +10,7 @@ use sf_contract::metadata::{
 use sf_contract::secret::Secret;
 
 use super::{Collected, Looked, references};
+use crate::card::Card;
 use crate::codes::{self, Code};
 use crate::failure::Failure;
 
@@ -49,8 +50,11 @@ pub struct DatabaseFields {
 /// Why there is no metadata to go on with.
 #[derive(Clone, Debug)]
 pub struct Rejected {
-    /// One for each mistake, most basic first; never empty.
+    /// One for each mistake, in the order in which a person goes through them; never empty.
     pub failures: Vec<Failure>,
+    /// How many of those are no mistakes in a text, and have no frame: sources
+    /// that cannot be read. They come first.
+    pub frameless: usize,
     /// Mistakes beyond those: a console is slow.
     pub unshown: usize,
     /// The mistakes as source frames, for a console; every value is masked.
@@ -60,35 +64,59 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// All as one failure, for the card: the first one's code; with several,
-    /// the others are its causes.
+    /// All as one failure, for the card: with several, they are its causes.
     pub fn summary(&self) -> Failure {
         match self.failures.as_slice() {
             [] => Failure::new(&codes::INTERNAL, "metadata was rejected for no reason"),
             [only] => only.clone(),
-            [first, ..] => {
-                let mut summary = Failure::new(
-                    first.code,
-                    format!(
-                        "{} mistakes in the node metadata",
-                        self.failures.len() + self.unshown
-                    ),
-                )
-                .next_command("sf-firstboot check");
-                for failure in &self.failures {
-                    let place = failure.source.as_deref().unwrap_or("node metadata");
-                    let mut line = format!("{place}: {}", failure.what);
-                    if failure.remedy.is_some() {
-                        let _ = write!(line, " ({})", failure.remedy_text());
-                    }
-                    summary.causes.push(line);
-                }
+            failures => {
+                let mut summary = self.several(failures);
                 if self.unshown > 0 {
                     summary.causes.push(format!("and {} more", self.unshown));
                 }
                 summary.remedy("Correct them all; each line says where it is and what to write.")
             }
         }
+    }
+
+    /// The same for whoever has the frames in front of them: no more than what
+    /// does not stand there.
+    pub fn below_frames(&self) -> Failure {
+        match self.failures.as_slice() {
+            [only] if self.frameless == 0 => {
+                let mut failure = Failure::new(only.code, only.code.title);
+                failure.next_command.clone_from(&only.next_command);
+                // The code's own remedy would say less than the frame does.
+                failure.remedy = only.remedy.as_ref().map(|_| String::new());
+                failure
+            }
+            [] | [_] => self.summary(),
+            failures => {
+                let mut summary = self.several(&failures[..self.frameless]);
+                summary.what.push_str(", shown above");
+                summary.remedy("Correct them all; each says where it is and what to write.")
+            }
+        }
+    }
+
+    /// With the code of whoever must act: as long as somebody has to mend
+    /// something, trying again mends nothing.
+    fn several(&self, told: &[Failure]) -> Failure {
+        let code = Card::new(self.failures.clone())
+            .leading()
+            .map_or(&codes::INTERNAL, |leading| leading.code);
+        let count = self.failures.len() + self.unshown;
+        let mut summary = Failure::new(code, format!("{count} mistakes in the node metadata"))
+            .next_command("sf-firstboot check");
+        for failure in told {
+            let place = failure.source.as_deref().unwrap_or("node metadata");
+            let mut line = format!("{place}: {}", failure.what);
+            if failure.remedy.is_some() {
+                let _ = write!(line, " ({})", failure.remedy_text());
+            }
+            summary.causes.push(line);
+        }
+        summary
     }
 }
 
@@ -181,6 +209,7 @@ impl Collected {
         if self.is_empty() {
             return Err(Box::new(Rejected {
                 failures: vec![missing(&self.looked, target)],
+                frameless: 1,
                 frames: String::new(),
                 unshown: 0,
                 warnings: self.warnings.clone(),
@@ -236,6 +265,7 @@ impl Collected {
                 frames: self
                     .merged
                     .frames(problems.iter().map(|finding| &finding.problem)),
+                frameless: self.broken.len(),
                 unshown: problems.len().saturating_sub(MOST),
                 failures,
                 warnings,

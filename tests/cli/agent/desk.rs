@@ -153,12 +153,62 @@ fn wrong_usage_is_64_and_help_is_data() {
     let ran = at_desk(&node, &["check", "--role", "hypervisor"]);
     assert_eq!(ran.code, 78, "{}", ran.stderr);
     assert!(
-        ran.stderr
-            .contains("reads schema 1\n\nerror: SF-META-SCHEMA: schema 2 is not known\n")
-            && !ran.stderr.contains("missing"),
+        ran.stderr.contains(
+            "reads schema 1\n\nerror: SF-META-SCHEMA: metadata does not say schema = 1\n"
+        ) && !ran.stderr.contains("missing"),
         "{}",
         ran.stderr
     );
+}
+
+#[test]
+fn each_mistake_is_shown_once() {
+    let node = Node::new("hypervisor");
+    node.metadata(1, "colour = 1\n");
+    node.edit("name = ", "nmae = ");
+    let folder = node.root().join("broken");
+    std::fs::create_dir(&folder).unwrap();
+    let many = format!("--metadata={}", folder.display());
+    for (arguments, last) in [
+        (
+            &["check", "--role", "database-tier"][..],
+            "error: SF-META-UNKNOWN-KEY: 3 mistakes in the node metadata, shown above\nhint: ",
+        ),
+        (
+            &["bootstrap-cluster"],
+            "error: SF-META-UNKNOWN-KEY: 3 mistakes in the node metadata, shown above\nhint: ",
+        ),
+        // What has no frame is said below them.
+        (
+            &["check", "--role", "database-tier", &many],
+            "error: SF-META-UNREADABLE: 3 mistakes in the node metadata, shown above\n  caused by: ",
+        ),
+    ] {
+        let ran = at_desk(&node, arguments);
+        assert_eq!(ran.code, 78, "{}", ran.stderr);
+        assert!(ran.stderr.contains(last), "{last}\n{}", ran.stderr);
+        for once in [
+            "unknown key \"nmae\"",
+            "unknown key \"colour\"",
+            "did you mean",
+        ] {
+            assert_eq!(
+                ran.stderr.matches(once).count(),
+                1,
+                "{once}\n{}",
+                ran.stderr
+            );
+        }
+        assert!(
+            ran.stderr.matches("caused by").count() <= 1,
+            "{}",
+            ran.stderr
+        );
+    }
+    // Who reads the JSON has no frames.
+    let ran = at_desk(&node, &["check", "--json", "--role", "database-tier"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(report["findings"][0]["causes"].as_array().unwrap().len(), 3);
 }
 
 #[test]

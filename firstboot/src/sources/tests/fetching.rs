@@ -432,3 +432,16 @@ fn a_copy_with_the_wanted_digest_needs_no_server_and_one_with_another_is_useless
     assert!(failure(&machine, ONCE).starts_with("SF-FETCH-DIGEST"));
     assert!(url_place(&fetch(&machine, Remote::Kept)).contains("no copy"));
 }
+
+#[test]
+fn a_mistake_is_not_waited_out_with_a_dead_server() {
+    let machine = with_digest("http://127.0.0.1:1/hv1.toml").file(
+        super::super::FILE,
+        "schema = 1\n[node]\nnmae = \"hv1.example.com\"\n",
+    );
+    let rejected = load(&fetch(&machine, ONCE)).unwrap_err();
+    assert_eq!(rejected.failures[0].code.id, "SF-FETCH-REFUSED");
+    for summary in [rejected.summary(), rejected.below_frames()] {
+        assert_eq!(summary.code.id, "SF-META-UNKNOWN-KEY", "{summary}");
+    }
+}
