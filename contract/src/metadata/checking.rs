@@ -4,7 +4,7 @@
 use super::fields::FieldSpec;
 use super::finding::{Class, Finding};
 use super::hints;
-use super::merged::{Resolved, ResolvedField};
+use super::merged::{Merged, Resolved, ResolvedField};
 use super::rules::Wrong;
 use super::validate::Target;
 use super::value::Value;
@@ -12,6 +12,7 @@ use crate::problem::Problem;
 
 /// A check under way.
 pub(super) struct Check<'c> {
+    pub(super) merged: &'c Merged,
     pub(super) resolved: &'c Resolved,
     pub(super) target: Target<'c>,
     /// Could all sources be read to their end? If not, what is absent may well be in them.
@@ -21,6 +22,15 @@ pub(super) struct Check<'c> {
 }
 
 impl Check<'_> {
+    /// Does what stands for the field, or for its table, have a mistake? Then
+    /// it is not absent.
+    pub(super) fn is_mistaken(&self, path: &str) -> bool {
+        self.merged.problems().iter().any(|finding| {
+            path.strip_prefix(&finding.problem.field)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
+    }
+
     /// Paths and keys of a family's fields that are set.
     pub(super) fn family(&self, prefix: &str) -> Vec<(String, String)> {
         self.resolved

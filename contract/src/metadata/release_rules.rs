@@ -4,7 +4,6 @@
 use super::checking::Check;
 use super::example::line;
 use super::fields::{self, COMPUTED};
-use super::merged::Merged;
 use super::node::NodeMetadata;
 use super::rules::{self, Wrong};
 use super::value::{Value, shown};
@@ -78,7 +77,7 @@ pub(super) fn allowed(release: &Release, key: &str) -> Result<(), Wrong> {
     ))
 }
 
-pub(super) fn check(check: &mut Check<'_>, merged: &Merged, metadata: Option<&NodeMetadata>) {
+pub(super) fn check(check: &mut Check<'_>, metadata: Option<&NodeMetadata>) {
     let release = check.target.release;
     for setting in &release.settings {
         own_key(check, setting);
@@ -95,7 +94,7 @@ pub(super) fn check(check: &mut Check<'_>, merged: &Merged, metadata: Option<&No
             );
         }
     }
-    missing(check, merged);
+    missing(check);
     if check.whole
         && let Some(metadata) = metadata
         && metadata.bootstrap_mode.bootstraps(check.target.role)
@@ -173,17 +172,13 @@ pub fn required_fields(release: &Release, role: Role) -> Vec<String> {
 
 /// Reports all missing fields. Not when a source could not be read as a whole:
 /// they may well stand there.
-fn missing(check: &mut Check<'_>, merged: &Merged) {
+fn missing(check: &mut Check<'_>) {
     if !check.whole {
         return;
     }
     let role = check.target.role;
     for path in required_fields(check.target.release, role) {
-        let mistaken = merged.problems().iter().any(|finding| {
-            path.strip_prefix(&finding.problem.field)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        });
-        if check.resolved.is_set(&path) || mistaken {
+        if check.resolved.is_set(&path) || check.is_mistaken(&path) {
             continue;
         }
         let hint = example_of(&path);

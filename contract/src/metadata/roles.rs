@@ -62,7 +62,8 @@ pub fn check_roles(
         })
         .collect();
     for finding in &mut problems {
-        if finding.class == Class::Missing {
+        // One for which another field is missing does not name the role.
+        if finding.class == Class::Missing && finding.problem.message.starts_with("missing") {
             finding.problem.message = "missing: no node can do without it".into();
         }
     }

@@ -368,6 +368,16 @@ pub(super) fn pem(text: &str, private: bool) -> Result<Secret, Wrong> {
         "certificates"
     };
     let is_private = text.contains("PRIVATE KEY-----");
+    if text.trim().is_empty() {
+        return Err(Wrong::hint("is empty", format!("give {wanted} here")));
+    }
+    if text.starts_with("LS0tLS1CRUdJTi") {
+        // As other tools keep secrets.
+        return Err(Wrong::hint(
+            "is PEM text wrapped in base64 once more",
+            "unwrap it: base64 -d FILE",
+        ));
+    }
     if !text.contains("-----BEGIN ") {
         return Err(Wrong::hint(
             "is not PEM text",
@@ -377,13 +387,37 @@ pub(super) fn pem(text: &str, private: bool) -> Result<Secret, Wrong> {
     if is_private == private {
         return Ok(Secret::new(text));
     }
-    let found = if is_private {
-        "a private key"
-    } else {
-        "no private key"
-    };
+    if is_private {
+        return Err(Wrong::hint(
+            "holds a private key",
+            format!("give {wanted} here"),
+        ));
+    }
+    let (found, hint) = [
+        (
+            "CERTIFICATE REQUEST-----",
+            "a certificate request",
+            "give the private key that the request was made with",
+        ),
+        (
+            "PUBLIC KEY-----",
+            "a public key",
+            "give the private half, which stays with its owner",
+        ),
+        (
+            "CERTIFICATE-----",
+            "certificates",
+            "give the private key that belongs to the certificate",
+        ),
+    ]
+    .into_iter()
+    .find(|(label, ..)| text.contains(label))
+    .map_or(
+        ("something else", "give a private key here"),
+        |(_, found, hint)| (found, hint),
+    );
     Err(Wrong::hint(
-        format!("holds {found}"),
-        format!("give {wanted} here"),
+        format!("holds {found}, and no private key"),
+        hint,
     ))
 }

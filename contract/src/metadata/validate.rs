@@ -50,6 +50,7 @@ pub struct Checked {
 pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checked {
     let (filled, unfilled) = resolved.without_placeholders();
     let mut check = Check {
+        merged,
         resolved: &filled,
         target,
         whole: merged
@@ -60,7 +61,7 @@ pub fn check(merged: &Merged, resolved: &Resolved, target: Target<'_>) -> Checke
         warnings: Vec::new(),
     };
     let metadata = check.metadata();
-    release_rules::check(&mut check, merged, metadata.as_ref());
+    release_rules::check(&mut check, metadata.as_ref());
     let Check {
         problems: found,
         warnings,
@@ -300,7 +301,9 @@ impl Check<'_> {
                 format!("is of no use without {}", path(absent)),
                 format!("give {} as well", path(absent)),
             );
-            self.wrong(&path(there), wrong);
+            if !self.is_mistaken(&path(absent)) {
+                self.missing(&path(there), wrong);
+            }
         }
         let certificate = |text: &str| rules::pem(text, false);
         (

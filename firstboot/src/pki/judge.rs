@@ -194,7 +194,12 @@ impl Court {
                         leaf.subject, item.field
                     ),
                 )
-                .remedy("Give the key that the certificate was requested with; both of these must print the same: openssl pkey -pubout -in KEY; openssl x509 -noout -pubkey -in CERTIFICATE"),
+                .remedy(format!(
+                    "Give the key that the certificate was requested with; both of these must \
+                     print the same: openssl pkey -pubout -in {}; openssl x509 -noout -pubkey -in {}",
+                    key_item.file.unwrap_or("KEY"),
+                    item.file.unwrap_or("CERTIFICATE")
+                )),
             );
         }
         match &set.ca {

@@ -8,16 +8,18 @@
 //! a signature. No text that leaves this module holds key material.
 
 mod chain;
+mod der;
 mod facts;
 mod judge;
 mod key;
 mod pem;
 mod read;
 
+pub(crate) use der::converted;
+pub use der::{Thing, der_thing};
 pub use facts::{Certificate, WARN_DAYS, day};
 pub use judge::{Item, Set, Usage, Verdict, judge};
-pub(crate) use pem::converted;
-pub use pem::{Thing, certificates, der_thing};
+pub use pem::certificates;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use zeroize::Zeroizing;
 
+use super::der::{Thing, der_thing};
 use super::facts::Certificate;
 
 /// One block.
@@ -18,59 +19,6 @@ pub(super) struct Block {
     pub(super) der: Zeroizing<Vec<u8>>,
 }
 
-/// What DER bytes are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Thing {
-    /// A certificate.
-    Certificate,
-    /// A private key, or anything else.
-    Key,
-    /// Certificates and mostly their key, as Windows exports them (.pfx, .p12).
-    Pkcs12,
-    /// Certificates, as Windows authorities give them out (.p7b).
-    Pkcs7,
-}
-
-impl Thing {
-    /// What it is: `is a certificate in DER form`.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Certificate => "a certificate in DER form",
-            Self::Key => "in DER form",
-            Self::Pkcs12 => "a PKCS#12 container (.pfx)",
-            Self::Pkcs7 => "a PKCS#7 container (.p7b)",
-        }
-    }
-
-    /// The command that makes PEM of it; `private` when a key is wanted.
-    pub fn conversion(self, private: bool, file: &str) -> String {
-        let program = match (self, private) {
-            (Self::Certificate, _) | (Self::Key, false) => "x509 -inform der",
-            (Self::Key, true) => "pkey -inform der",
-            (Self::Pkcs12, true) => "pkcs12 -nocerts -nodes",
-            (Self::Pkcs12, false) => "pkcs12 -nokeys",
-            (Self::Pkcs7, _) => "pkcs7 -inform der -print_certs",
-        };
-        let mut made = converted(file);
-        if (self, private) == (Self::Pkcs12, true) {
-            // The certificates come out of the same file.
-            made = made.replace(".converted.pem", ".key.pem");
-        }
-        format!("openssl {program} -in {file} -out {made}")
-    }
-}
-
-/// Beside the file in DER form, and never a name that looks like a mistake.
-pub(crate) fn converted(file: &str) -> String {
-    let stem = [
-        ".pem", ".der", ".crt", ".cer", ".key", ".pfx", ".p12", ".p7b",
-    ]
-    .iter()
-    .find_map(|ending| file.strip_suffix(ending))
-    .unwrap_or(file);
-    format!("{stem}.converted.pem")
-}
-
 /// Why bytes are not usable PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum NotPem {
@@ -78,6 +26,8 @@ pub(super) enum NotPem {
     Der(Thing),
     /// A password protects the key; the label of its block.
     Encrypted(String),
+    /// The line breaks are gone; the line where that shows.
+    OneLine(usize),
     /// Anything else, in words.
     Syntax(String),
 }
@@ -95,7 +45,7 @@ pub(super) fn blocks(bytes: &[u8]) -> Result<Vec<Block>, NotPem> {
     while let Some((line, header)) = lines.next() {
         let label = match marker(header, "BEGIN") {
             Some(label) => label,
-            None if begins(header) => return Err(NotPem::Syntax(broken_header(line))),
+            None if begins(header) => return Err(NotPem::OneLine(line)),
             None => continue,
         };
         let mut body = Zeroizing::new(String::new());
@@ -180,42 +130,6 @@ fn begins(line: &str) -> bool {
 /// editor's byte order mark.
 fn bare(line: &str) -> &str {
     line.trim().trim_start_matches('\u{feff}').trim_start()
-}
-
-fn broken_header(line: usize) -> String {
-    format!(
-        "more stands in line {line} than the header of a block: the text lost its line breaks on \
-         the way here"
-    )
-}
-
-/// OID 1.2.840.113549.1.7.2, signed data.
-const SIGNED_DATA: [u8; 11] = [6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 2];
-
-/// What it is, when the bytes are DER: a SEQUENCE with a length of two or more
-/// bytes, which no text starts with, or a short key, whose version follows.
-pub fn der_thing(bytes: &[u8]) -> Option<Thing> {
-    let content = match bytes {
-        [0x30, 0x81, _, content @ ..]
-        | [0x30, 0x82, _, _, content @ ..]
-        | [0x30, 0x83, _, _, _, content @ ..]
-        | [0x30, 0x84, _, _, _, _, content @ ..] => content,
-        [0x30, length @ ..=0x7f, content @ ..]
-            if content.len() == usize::from(*length) && content.starts_with(&[2, 1]) =>
-        {
-            content
-        }
-        _ => return None,
-    };
-    Some(if Certificate::parse(bytes).is_ok() {
-        Thing::Certificate
-    } else if content.starts_with(&[2, 1, 3, 0x30]) {
-        Thing::Pkcs12
-    } else if content.starts_with(&SIGNED_DATA) {
-        Thing::Pkcs7
-    } else {
-        Thing::Key
-    })
 }
 
 /// The certificates of a PEM text, for whoever only wants to show them.

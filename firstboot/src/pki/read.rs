@@ -1,10 +1,11 @@
 //! From the metadata's values to certificates and a public key, or to what
 //! stands there in their place.
 
+use super::der::{Thing, converted};
 use super::facts::Certificate;
 use super::judge::{Court, Item, failure};
 use super::key;
-use super::pem::{self, Block, NotPem, Thing};
+use super::pem::{self, Block, NotPem};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -36,7 +37,7 @@ impl Court {
                             let file = item.file.unwrap_or("FILE");
                             failure = failure.remedy(format!(
                                 "Write it as a plain certificate: openssl x509 -in {file} -out {}",
-                                pem::converted(file)
+                                converted(file)
                             ));
                         }
                         self.find(failure);
@@ -135,16 +136,25 @@ impl Court {
                     "Remove what stands before the dashes: spaces, or an editor's byte order mark.",
                 ),
             },
+            Err(NotPem::OneLine(line)) => failure(
+                &codes::PKI_SYNTAX,
+                item,
+                format!(
+                    "more stands in line {line} than the header of a block: the text lost its \
+                     line breaks on the way here"
+                ),
+            )
+            .remedy(
+                "Give the text as the file has it, line by line; in TOML it stands between three \
+                 double quotes on each side.",
+            ),
             Err(NotPem::Syntax(problem)) => failure(&codes::PKI_SYNTAX, item, problem),
             Err(NotPem::Der(thing)) => failure(
                 &codes::PKI_DER,
                 item,
                 format!("is {}, not PEM text", thing.words()),
             )
-            .remedy(format!(
-                "Convert it: {}",
-                thing.conversion(wanted == Thing::Key, file)
-            )),
+            .remedy(thing.remedy(wanted == Thing::Key, item.file)),
             Err(NotPem::Encrypted(label)) => failure(
                 &codes::PKI_ENCRYPTED,
                 item,

@@ -7,7 +7,7 @@ use sf_contract::document::did_you_mean;
 use sf_contract::metadata::{Fragment, Layer, Origin, Reference, fields, nearest_field};
 
 use super::store::Store;
-use super::{Found, Looked, Places, read, url};
+use super::{Found, Looked, Places, read, references, url};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -68,7 +68,7 @@ fn field(store: &Store, name: &str) -> Looked {
     let found = match store.text(name, &place) {
         // It was in the list: it went away in between.
         Ok(None) => Found::NotHere("no such credential".into()),
-        Err(failure) => Found::Broken(failure),
+        Err(failure) => Found::Broken(binary(store, name, &place).unwrap_or(failure)),
         Ok(Some(read)) => Found::Here(Fragment::single(
             Origin::new(Layer::FieldCredential, 0, place.as_str()),
             &name[PREFIX.len()..],
@@ -76,6 +76,17 @@ fn field(store: &Store, name: &str) -> Looked {
         )),
     };
     Looked::new(Layer::FieldCredential, place, found)
+}
+
+/// A certificate or key that is no text because it is DER.
+fn binary(store: &Store, name: &str, place: &str) -> Option<Box<Failure>> {
+    let path = &name[PREFIX.len()..];
+    let (what, remedy) = references::der(path, &store.folder().join(name), None)?;
+    Some(Box::new(
+        Failure::new(&codes::PKI_DER, format!("{path}: {what}"))
+            .source(place)
+            .remedy(remedy),
+    ))
 }
 
 /// What a credential that is none of ours was meant to be, for the remedy.

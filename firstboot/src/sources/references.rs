@@ -79,7 +79,7 @@ fn credential(places: &Places, field: &str, name: &str) -> Result<Secret, Nowher
             ),
             there_are(store, name),
         )),
-        Err(failure) => Err(binary(field, &store.folder().join(name), &shown)
+        Err(failure) => Err(binary(field, &store.folder().join(name), &shown, None)
             .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
@@ -130,35 +130,34 @@ fn file(
             format!("refers to the {shown}, which does not exist on this machine"),
             format!("put the secret there, readable for root alone: install -m 0600 SECRET {path}"),
         )),
-        Err(failure) => Err(binary(field, &places.at(path), &shown)
+        Err(failure) => Err(binary(field, &places.at(path), &shown, Some(path))
             .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
 
 /// A certificate or key that is no text because it is DER.
-fn binary(field: &str, path: &Path, shown: &str) -> Option<Nowhere> {
+fn binary(field: &str, path: &Path, shown: &str, file: Option<&str>) -> Option<Nowhere> {
+    let (what, remedy) = der(field, path, file)?;
+    Some(Nowhere {
+        code: Some(&codes::PKI_DER),
+        ..unresolved(format!("refers to the {shown}, which {what}"), remedy).into()
+    })
+}
+
+/// What stands in the place of the PEM text of `field`, when it is DER, and
+/// what to do about it; `file` where that is a place to mend it.
+pub(super) fn der(field: &str, path: &Path, file: Option<&str>) -> Option<(String, String)> {
     if !fields::find(field).is_some_and(|spec| spec.kind == fields::Kind::Pem) {
         return None;
     }
     let mut start = Vec::new();
-    let file = fs_err::File::open(path).ok()?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(file, read::LIMIT), &mut start).ok()?;
+    let opened = fs_err::File::open(path).ok()?;
+    std::io::Read::read_to_end(&mut std::io::Read::take(opened, read::LIMIT), &mut start).ok()?;
     let thing = pki::der_thing(&start)?;
-    let name = path.display().to_string();
-    Some(Nowhere {
-        code: Some(&codes::PKI_DER),
-        ..unresolved(
-            format!(
-                "refers to the {shown}, which is {}, not PEM text",
-                thing.words()
-            ),
-            format!(
-                "convert it: {}",
-                thing.conversion(field.ends_with("key"), &name)
-            ),
-        )
-        .into()
-    })
+    Some((
+        format!("is {}, not PEM text", thing.words()),
+        thing.remedy(field.ends_with("key"), file),
+    ))
 }
 
 /// Certificates may be read by everybody; the files of their keys are looked at

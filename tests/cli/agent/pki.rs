@@ -138,10 +138,69 @@ fn der_is_named_with_the_command_that_converts_it() {
     let report = json(&ran);
     assert_eq!(report["code"], "SF-PKI-DER", "{report}");
     let remedy = report["findings"][0]["remedy"].as_str().unwrap();
-    assert!(
-        remedy.contains("openssl x509 -inform der") && remedy.ends_with(".converted.pem"),
-        "{remedy}"
+    // The credential's own file on the node is no place to convert anything.
+    assert_eq!(
+        remedy,
+        "convert it where the credential is made: openssl x509 -inform der -in FILE \
+         -out FILE.converted.pem"
     );
+}
+
+#[test]
+fn a_credential_of_one_field_is_judged_like_one_that_is_referred_to() {
+    let node = Node::new("hypervisor");
+    node.metadata(3306, "");
+    let ca = authority("Example Root");
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = params("node5.example.com").signed_by(&pair, &ca).unwrap();
+    node.credential("sf.pki.ca", &ca.pem());
+    node.credential("sf.pki.certificate", &certificate.pem());
+    let path = node.root().join("run/credentials/@system/sf.pki.key");
+    let base64 = "LS0tLS1CRUdJTiBQUklWQVRFIEtFWS0tLS0tCg==";
+    for (key, code, what, remedy) in [
+        (
+            pair.serialized_der(),
+            "SF-PKI-DER",
+            "pki.key: is a private key in DER form, not PEM text",
+            "convert it where the credential is made: openssl pkey -inform der -in FILE -out FILE.converted.pem",
+        ),
+        (
+            certificate.der(),
+            "SF-PKI-DER",
+            "pki.key: is a certificate in DER form, not PEM text",
+            "give the private key that belongs to the certificate",
+        ),
+        (
+            b"",
+            "SF-META-INVALID",
+            "pki.key: is empty",
+            "give a private key here",
+        ),
+        (
+            base64.as_bytes(),
+            "SF-META-INVALID",
+            "pki.key: is PEM text wrapped in base64 once more",
+            "unwrap it: base64 -d FILE",
+        ),
+        (
+            b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+            "SF-META-INVALID",
+            "pki.key: holds a certificate request, and no private key",
+            "give the private key that the request was made with",
+        ),
+    ] {
+        std::fs::write(&path, key).unwrap();
+        let ran = node.agent(&["check", "--json"]);
+        assert_eq!(ran.code, 78, "{}", ran.stderr);
+        let finding = &json(&ran)["findings"][0];
+        // And nothing is said of the certificate, which has its key.
+        assert_eq!(
+            (&finding["code"], &finding["what"], &finding["remedy"]),
+            (&code.into(), &what.into(), &remedy.into()),
+            "{finding}"
+        );
+        assert_eq!(finding["source"], "credential sf.pki.key");
+    }
 }
 
 #[test]

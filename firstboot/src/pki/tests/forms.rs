@@ -24,7 +24,7 @@ fn what_is_no_pem_says_what_it_is() {
         (
             text.as_bytes(),
             pair.key.serialized_der(),
-            "SF-PKI-DER pki.key: is in DER form, not PEM text",
+            "SF-PKI-DER pki.key: is a private key in DER form, not PEM text",
         ),
         (
             half.as_bytes(),

@@ -354,6 +354,10 @@ fn containers_and_short_der_are_known() {
     desk.openssl("pkey -in small.pem -outform der -out small.key");
     desk.openssl("ec -in ca.key -outform der -out sec1.key");
     desk.openssl("x509 -in ca.pem -outform der -out a.crt");
+    desk.openssl("pkcs8 -topk8 -in ca.key -outform der -passout pass:x -out locked.key");
+    desk.openssl("pkey -in small.pem -pubout -outform der -out small.pub");
+    desk.openssl("pkey -in ca.key -pubout -outform der -out public.der");
+    desk.openssl("req -new -key ca.key -subj /CN=x -outform der -out a.csr");
     desk.openssl("x509 -in ca.pem -trustout -addtrust serverAuth -out trusted.pem");
     for (name, private, thing) in [
         ("a.pfx", false, Thing::Pkcs12),
@@ -361,16 +365,17 @@ fn containers_and_short_der_are_known() {
         ("a.p7b", false, Thing::Pkcs7),
         ("small.key", true, Thing::Key),
         ("sec1.key", true, Thing::Key),
+        ("locked.key", true, Thing::EncryptedKey),
         ("a.crt", false, Thing::Certificate),
     ] {
         assert_eq!(der_thing(&desk.read(name)), Some(thing), "{name}");
         // The command that is advised works, and leads to what is wanted.
-        let command = thing.conversion(private, name);
+        let command = thing.conversion(private, name).unwrap();
         let (line, made) = command.split_once(" -out ").unwrap();
-        let pass = if thing == Thing::Pkcs12 {
-            "-passin pass:"
-        } else {
-            ""
+        let pass = match thing {
+            Thing::Pkcs12 => "-passin pass:",
+            Thing::EncryptedKey => "-passin pass:x",
+            _ => "",
         };
         desk.openssl(&format!(
             "{} {pass} -out {made}",
@@ -383,6 +388,29 @@ fn containers_and_short_der_are_known() {
             "-----BEGIN CERTIFICATE-----"
         };
         assert!(text.contains(label), "{command}: {text}");
+    }
+    // No command makes of these what is wanted.
+    for (name, private, thing, remedy) in [
+        ("a.crt", true, Thing::Certificate, "give the private key"),
+        ("a.p7b", true, Thing::Pkcs7, "give the private key"),
+        ("a.csr", true, Thing::Request, "the request was made with"),
+        ("a.csr", false, Thing::Request, "that the authority made"),
+        ("small.pub", true, Thing::PublicKey, "the private half"),
+        ("public.der", false, Thing::PublicKey, "give certificates"),
+        ("small.key", false, Thing::Key, "give certificates"),
+        (
+            "locked.key",
+            false,
+            Thing::EncryptedKey,
+            "give certificates",
+        ),
+    ] {
+        assert_eq!(der_thing(&desk.read(name)), Some(thing), "{name}");
+        let said = thing.remedy(private, Some(name));
+        assert!(
+            said.contains(remedy) && !said.contains("openssl"),
+            "{name}: {said}"
+        );
     }
     assert_eq!(
         der_thing(b"0\x2e not a key, but a text as long as one says it is"),
