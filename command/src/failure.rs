@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Bytes of standard error that a failure keeps.
-const TAIL: usize = 1024;
+pub(crate) const ROOM: usize = 1024;
 
 /// A command that did not do what it was for.
 #[derive(Debug, thiserror::Error)]
@@ -35,8 +35,8 @@ pub enum Failure {
         command: String,
         /// The exit code, 1 to 255.
         code: i32,
-        /// The last KiB of its standard error (of both streams when they were
-        /// streamed together), masked.
+        /// The lines of its standard error that tell most, 1 KiB at most (of
+        /// both streams when they were streamed together), masked.
         stderr: String,
     },
     /// A signal ended it.
@@ -100,7 +100,7 @@ impl Failure {
         }
     }
 
-    /// What it said last, masked; empty when it never ran.
+    /// What it said that tells most, masked; empty when it never ran.
     pub fn stderr(&self) -> &str {
         match self {
             Self::Exit { stderr, .. }
@@ -110,20 +110,6 @@ impl Failure {
             _ => "",
         }
     }
-}
-
-/// The last KiB of `bytes` as text, from the start of a line where there is one.
-pub(crate) fn tail(bytes: &[u8]) -> String {
-    let mut start = bytes.len().saturating_sub(TAIL);
-    if start > 0
-        && let Some(newline) = bytes[start..].iter().position(|b| *b == b'\n')
-        && start + newline + 1 < bytes.len()
-    {
-        start += newline + 1;
-    }
-    String::from_utf8_lossy(&bytes[start..])
-        .trim_end()
-        .to_owned()
 }
 
 fn remedy(package: Option<&str>) -> String {
@@ -164,16 +150,6 @@ fn signal_name(signal: i32) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_tail_starts_at_a_line() {
-        let long = format!("{}\nlast line\n", "x".repeat(1020));
-        assert_eq!(tail(long.as_bytes()), "last line");
-        assert_eq!(tail(b"short\n"), "short");
-        assert_eq!(tail("y".repeat(3000).as_bytes()).len(), TAIL);
-        let newline_at_end = format!("{}\n", "z".repeat(3000));
-        assert_eq!(tail(newline_at_end.as_bytes()).len(), TAIL - 1);
-    }
 
     #[test]
     fn messages_say_what_to_do() {

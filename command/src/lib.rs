@@ -13,6 +13,7 @@ mod failure;
 mod process;
 mod quote;
 mod run;
+mod telling;
 mod tool;
 
 pub use cmd::{Cmd, Program, Sink};

@@ -17,7 +17,8 @@ use rustix::process::{
 };
 
 use crate::cmd::{Cmd, Program, Sink};
-use crate::failure::{Failure, tail};
+use crate::failure::{Failure, ROOM};
+use crate::telling::telling;
 
 /// How long a dropped child may take to end after SIGTERM.
 const DROP_GRACE: Duration = Duration::from_secs(2);
@@ -117,9 +118,15 @@ impl Cmd {
         })
     }
 
+    /// What a failure keeps of what the command said. Masked before anything is
+    /// left out: half of a secret is not recognised.
+    pub(crate) fn said(&self, bytes: &[u8]) -> String {
+        telling(&self.masked(&String::from_utf8_lossy(bytes)), ROOM)
+    }
+
     /// The failure, if any, that an exit status amounts to.
     pub(crate) fn judge(&self, status: ExitStatus, stderr: &[u8]) -> Result<(), Failure> {
-        let (command, stderr) = (self.to_string(), self.masked(&tail(stderr)));
+        let (command, stderr) = (self.to_string(), self.said(stderr));
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(()),
             (Some(code), _) => Err(Failure::Exit {

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cmd::Cmd;
-use crate::failure::{Failure, tail};
+use crate::failure::{Failure, ROOM};
 use crate::process::Child;
+use crate::telling::telling;
 
 /// How long to read on after the process has ended: something that it started
 /// in another session may hold the pipe open for ever.
@@ -134,7 +135,8 @@ impl Cmd {
                     last.extend_from_slice(line.as_bytes());
                     last.push(b'\n');
                     if last.len() > 16 * 1024 {
-                        last = tail(&last).into_bytes();
+                        // More than is kept in the end.
+                        last = telling(&String::from_utf8_lossy(&last), 4 * ROOM).into_bytes();
                         last.push(b'\n');
                     }
                     on_line(&line)?;
@@ -158,7 +160,7 @@ impl Cmd {
                 return Err(Failure::Stopped {
                     command: self.to_string(),
                     reason,
-                    stderr: self.masked(&tail(&last)),
+                    stderr: self.said(&last),
                 });
             }
         }
@@ -193,7 +195,7 @@ impl Cmd {
         Failure::Timeout {
             command: self.to_string(),
             limit: self.timeout.unwrap_or_default(),
-            stderr: self.masked(&tail(stderr)),
+            stderr: self.said(stderr),
         }
     }
 }

@@ -138,6 +138,17 @@ mod tests {
                     .contains("marker-key-1")
             );
         }
+        // The reason, and not what its libraries had to say last.
+        let noise = "for i in 1 2 3 4 5 6 7 8 9; do echo \"DEBUG urllib3.connectionpool closing connection $i, one of many that were opened, to 10.0.0.5:2379 by this program\" >&2; done";
+        let failure = run(&format!(
+            "#!/bin/sh\nread key\n{noise}\necho 'set-system-key: etcd is not set' >&2\n{noise}\nexit 78\n"
+        ))
+        .1
+        .unwrap_err();
+        assert!(
+            failure.causes[0].ends_with("exit code 78: set-system-key: etcd is not set"),
+            "{failure:?}"
+        );
         let failure = run("#!/bin/sh\nread key\necho traceback >&2\nexit 1\n")
             .1
             .unwrap_err();
