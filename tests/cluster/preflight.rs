@@ -79,17 +79,16 @@ fn passwords_databases_and_addresses_that_are_wrong() {
     assert!(
         failure
             .remedy_text()
-            .contains("CREATE DATABASE `nowhere` CHARACTER SET utf8mb4")
+            .starts_with("Correct the name in database.dsn. If it is right, on the server: CREATE DATABASE `nowhere` CHARACTER SET utf8mb4")
     );
     // Pasting the statement mends it for this user, who may read everything.
-    let (statement, grants) = failure.remedy_text().split_once("; then run ").unwrap();
+    let (_, statement) = failure.remedy_text().split_once("on the server: ").unwrap();
+    let (statement, grants) = statement.split_once("; then run ").unwrap();
     assert!(
         grants.contains("grants --role ROLE --database 'nowhere' --user 'wrongs'")
             && !failure.remedy_text().contains("ALL PRIVILEGES")
     );
-    server
-        .admin()
-        .run(statement.trim_start_matches("On the server: "));
+    server.admin().run(statement);
     assert!(block_on(connector(&good.replace("/wrongs?", "/nowhere?")).connect()).is_ok());
 
     // Others cannot tell a missing one from one that is not theirs.
@@ -296,6 +295,11 @@ fn what_is_no_database_server_at_all() {
     let failure = at(serve(b""));
     assert_eq!(failure.code.id, "SF-DB-TIMEOUT", "{failure}");
     assert!(failure.what.contains("says nothing"), "{failure}");
+    // Nor does another program that waits to be spoken to.
+    assert!(
+        failure.remedy_text().contains("another program"),
+        "{failure}"
+    );
     // A full server says so before the login.
     let failure = at(serve(b"\x17\0\0\0\xff\x10\x04Too many connections"));
     assert_eq!(failure.code.id, "SF-DB-BUSY", "{failure}");

@@ -26,17 +26,28 @@ impl Connector {
         }
         // A server that hangs accepts connections too (the kernel does), so
         // silence is no proof that it is something else.
-        let detail = match greeting {
-            Some(Greeting::Silent) => "; it accepts connections and says nothing",
-            _ => "",
+        let silent = greeting == Some(Greeting::Silent);
+        let detail = if silent {
+            "; it accepts connections and says nothing"
+        } else {
+            ""
         };
-        self.failure(
+        let mut failure = self.failure(
             &codes::DB_TIMEOUT,
             format!(
                 "the database at {name} did not answer within {:.0} s{detail}",
                 started.elapsed().as_secs_f64()
             ),
-        )
+        );
+        if silent {
+            // Nor is it proof that it is the database.
+            failure = failure.remedy(
+                "Look whether MariaDB hangs (its load, its disk), or whether another program has \
+                 that port (`ss -ltnp` on the server; host and port stand in database.dsn); the \
+                 agent keeps trying.",
+            );
+        }
+        failure
     }
 
     fn not_mariadb(&self, name: &str, said: &str) -> Failure {
@@ -101,8 +112,8 @@ impl Connector {
                     format!("the database {database} does not exist on {name}"),
                 )
                 .remedy(format!(
-                    "On the server: CREATE DATABASE `{database}` CHARACTER SET utf8mb4 \
-                     COLLATE utf8mb4_unicode_ci; {}",
+                    "Correct the name in database.dsn. If it is right, on the server: CREATE \
+                     DATABASE `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; {}",
                     to_grant(user, database)
                 )),
             NoConnection::NoAccessToDatabase => self
@@ -114,8 +125,9 @@ impl Connector {
                     ),
                 )
                 .remedy(format!(
-                    "On the server: CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET \
-                     utf8mb4 COLLATE utf8mb4_unicode_ci; {}",
+                    "Correct the name in database.dsn. If it is right, on the server: CREATE \
+                     DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE \
+                     utf8mb4_unicode_ci; {}",
                     to_grant(user, database)
                 )),
             NoConnection::Full => self.failure(
