@@ -46,6 +46,10 @@ pub struct Sourced {
     pub value: String,
     /// `/etc/sf/metadata.toml:12`
     pub source: String,
+    /// Of a credential, by which way it came into the machine, where whoever
+    /// asks knows that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
 }
 
 impl Sourced {
@@ -53,6 +57,7 @@ impl Sourced {
         Self {
             value: value(entry),
             source: entry.place.to_string(),
+            channel: None,
         }
     }
 }
@@ -157,13 +162,20 @@ fn one(merged: &Merged, spec: &'static FieldSpec, path: &str) -> Explained {
 impl fmt::Display for Explained {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.value {
-            Some(Sourced { value, source }) => {
+            Some(Sourced {
+                value,
+                source,
+                channel,
+            }) => {
                 writeln!(formatter, "{} = {value}", self.field)?;
                 writeln!(formatter, "  from      {source}")?;
+                if let Some(channel) = channel {
+                    writeln!(formatter, "  came by   {channel}")?;
+                }
             }
             None => writeln!(formatter, "{} is not set", self.field)?,
         }
-        for Sourced { value, source } in &self.shadowed {
+        for Sourced { value, source, .. } in &self.shadowed {
             writeln!(formatter, "  shadowed  {source} = {value}")?;
         }
         if let Some(default) = self.default {

@@ -3,6 +3,7 @@
 //! [`Layer`]'s; [`SOURCES`] has one line for each layer, so a new source is a
 //! line there and one in `Layer`.
 
+mod channel;
 pub mod cloud;
 mod credentials;
 mod digest;
@@ -22,6 +23,7 @@ mod url;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sf_contract::metadata::explain::{self, Explained};
 use sf_contract::metadata::{Fragment, Layer, Merged, merge};
 
 use crate::failure::Failure;
@@ -339,11 +341,10 @@ impl Collected {
     }
 
     /// What `sf-firstboot explain [FIELD]` shows.
-    pub fn explain(
-        &self,
-        field: Option<&str>,
-    ) -> Result<Vec<sf_contract::metadata::explain::Explained>, Failure> {
-        sf_contract::metadata::explain::explain(&self.merged, field).map_err(|error| {
+    pub fn explain(&self, field: Option<&str>) -> Result<Vec<Explained>, Failure> {
+        let explained = explain::explain(&self.merged, field);
+        let explained = explained.map(|fields| fields.into_iter().map(|one| self.channelled(one)));
+        explained.map(Iterator::collect).map_err(|error| {
             let failure = Failure::new(&crate::codes::USAGE, error.to_string());
             match error.near {
                 Some(near) => failure
@@ -354,6 +355,18 @@ impl Collected {
                     .next_command("sf-firstboot explain"),
             }
         })
+    }
+}
+
+impl Collected {
+    /// With the ways by which credentials came.
+    fn channelled(&self, mut one: Explained) -> Explained {
+        for sourced in one.value.iter_mut().chain(&mut one.shadowed) {
+            let name = sourced.source.strip_prefix("credential ");
+            let name = name.map(|name| name.split(':').next().unwrap_or(name));
+            sourced.channel = name.and_then(|name| channel::channel(&self.places, name));
+        }
+        one
     }
 }
 

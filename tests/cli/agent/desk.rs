@@ -222,9 +222,15 @@ fn explain_says_which_source_won() {
         "schema = 1\n[cluster]\nzone = \"from-file\"\n",
     )
     .unwrap();
+    // All credentials are in one folder; where to mend this one is said besides.
+    let way = node
+        .root()
+        .join("sys/firmware/qemu_fw_cfg/by_name/opt/io.systemd.credentials/sf.metadata");
+    std::fs::create_dir_all(way).unwrap();
     let ran = node.agent(&["explain", "cluster.zone"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     for part in [
+        "  came by   fw_cfg of the virtual machine (opt/io.systemd.credentials/sf.metadata)\n",
         "from-credential",
         "credential sf.metadata",
         "/etc/sf/metadata.toml",
