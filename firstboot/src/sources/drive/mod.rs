@@ -86,8 +86,9 @@ fn look(kind: &Kind, places: &Places, tell: Tell<'_>) -> Looked {
             [] => at(
                 kind.labels[0],
                 Found::NotHere(format!(
-                    "no file system has the label {}",
-                    kind.labels.join(" or ")
+                    "no file system has the label {}{}",
+                    kind.labels.join(" or "),
+                    there_are(places)
                 )),
             ),
             [drive] => match read(kind, drive) {
@@ -113,6 +114,28 @@ fn look(kind: &Kind, places: &Places, tell: Tell<'_>) -> Looked {
             ),
         },
     }
+}
+
+/// What other labels there are, for whoever made the drive with another one.
+fn there_are(places: &Places) -> String {
+    const SHOWN: usize = 6;
+    let names = files::names(&places.at(BY_LABEL)).unwrap_or_default();
+    let mut labels: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| {
+            unescaped(&name.to_string_lossy())
+                .escape_debug()
+                .to_string()
+        })
+        .collect();
+    if names.len() > SHOWN {
+        labels.push("\u{2026}".into());
+    }
+    if labels.is_empty() {
+        return String::new();
+    }
+    format!("; there are: {}", labels.join(", "))
 }
 
 struct Drive {

@@ -262,7 +262,9 @@ fn drives_without_metadata_are_not_here() {
         Machine::new(),
         nocloud(&[]),
         nocloud(&[("user-data", b"\n")]),
-        Machine::new().file("/dev/disk/by-label/SYSTEM", "x"),
+        Machine::new()
+            .file("/dev/disk/by-label/SYSTEM", "x")
+            .file("/dev/disk/by-label/sf\\x20meta", "x"),
     ] {
         assert_eq!(
             machine.load().unwrap_err().failures[0].code.id,
@@ -275,7 +277,7 @@ fn drives_without_metadata_are_not_here() {
     NoCloud drive cidata: no file system has the label cidata or CIDATA
     NoCloud drive CIDATA: it has neither sf-metadata.toml nor user-data
     NoCloud drive CIDATA: its user-data is empty
-    NoCloud drive cidata: no file system has the label cidata or CIDATA
+    NoCloud drive cidata: no file system has the label cidata or CIDATA; there are: SYSTEM, sf meta
     ");
 }
 
