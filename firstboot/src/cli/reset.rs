@@ -28,15 +28,7 @@ pub(super) struct Command {
 impl Command {
     pub(super) fn run(self, paths: &Paths) -> Outcome {
         need_root(paths)?;
-        let running = running(paths)?;
-        if !running.is_empty() {
-            return Err(Failure::new(
-                &codes::DAEMONS_RUN,
-                format!("daemons run on this node: {}", running.join(", ")),
-            )
-            .next_command("systemctl stop sf.target")
-            .into());
-        }
+        refuse_under_daemons(paths)?;
         Question {
             what: "This node forgets that it has booted: the next boot is a first boot",
             warnings: &[],
@@ -46,6 +38,8 @@ impl Command {
         }
         .ask()?;
         let _alone = lock::take(paths)?;
+        // While the question stood, a run may have ended well and started them.
+        refuse_under_daemons(paths)?;
         // The clearance first: with it gone, nothing starts from half a reset.
         let mut removed = 0;
         for folder in [paths.runtime(""), paths.state("")] {
@@ -59,8 +53,20 @@ impl Command {
     }
 }
 
-/// Daemons that are not down. Where it cannot be told, an error: a reset under
-/// running daemons leaves them without a clearance.
+/// A reset under running daemons would leave them without a clearance.
+fn refuse_under_daemons(paths: &Paths) -> Result<(), Failure> {
+    let running = running(paths)?;
+    if running.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        &codes::DAEMONS_RUN,
+        format!("daemons run on this node: {}", running.join(", ")),
+    )
+    .next_command("systemctl stop sf.target"))
+}
+
+/// Daemons that are not down. Where it cannot be told, an error.
 fn running(paths: &Paths) -> Result<Vec<String>, Failure> {
     let image = match Image::read(paths, &Given::default()) {
         Ok(image) => image,

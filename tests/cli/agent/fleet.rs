@@ -326,6 +326,21 @@ fn a_reset_makes_the_next_boot_a_first_boot_and_touches_nothing_else() {
     assert!(
         ran.stderr.contains("sf-api.service") && ran.stderr.contains("systemctl stop sf.target")
     );
+    // Nor under those that a run starts while the question stands.
+    node.program(
+        "usr/bin/systemctl",
+        "if [ -e \"$ROOT/asked-$4\" ]; then state=active; else state=inactive; fi\n\
+         : >\"$ROOT/asked-$4\"\n\
+         printf 'ActiveState=%s\nSubState=x\nNRestarts=0\n' $state",
+    );
+    let ran = node.agent(&["reset", "--yes"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("daemons run on this node"),
+        "{}",
+        ran.stderr
+    );
+    assert!(node.root().join("var/lib/sf-firstboot/done.json").exists());
     // Nor where systemd does not say.
     for script in ["exit 1", "true"] {
         node.program("usr/bin/systemctl", script);
