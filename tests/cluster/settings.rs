@@ -92,8 +92,9 @@ fn story(server: &Server, admin: &mut Admin, name: &str) -> (EndState, Vec<Vec<S
     let series = admin.rows(&format!("SELECT series FROM `{name}`.cluster_series"));
     assert_eq!(series, [["0.8"]], "{name}");
     let author = author();
-    assert!(block_on(hand::forget(&connector, "h3", &author, within(10))).unwrap());
-    let freed = hand::release(&connector, "network", "net1", &author, within(10));
+    assert!(support::metadata::forget(&connector, "h3", &author).unwrap());
+    let held = support::metadata::claim(&connector, "network").unwrap();
+    let freed = hand::release(&connector, &held, &author, within(10));
     assert!(block_on(freed).unwrap());
     pass(&connector, 9, "net2", Role::Network);
     let record = admin.rows(&format!(
@@ -146,8 +147,7 @@ fn what_the_server_says_is_english_in_every_country() {
     let german = admin.try_run("SELECT * FROM empty.nowhere").unwrap_err();
     assert!(german.contains("existiert nicht"), "{german}");
     let (connector, author) = (connector(&dsn), author());
-    let gone = hand::forget(&connector, "h1", &author, within(10));
-    let failure = block_on(gone).unwrap_err();
+    let failure = support::metadata::forget(&connector, "h1", &author).unwrap_err();
     assert!(failure.to_string().contains("doesn't exist"), "{failure}");
 }
 

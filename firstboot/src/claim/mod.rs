@@ -65,7 +65,8 @@ pub(crate) async fn schema(session: &mut Session) -> Result<Option<Claim>, SqlEr
     Ok(claims.into_iter().find(|claim| claim.role == SCHEMA))
 }
 
-async fn read_all(session: &mut Session) -> Result<Vec<Claim>, SqlError> {
+/// Reads all claims.
+pub(crate) async fn read_all(session: &mut Session) -> Result<Vec<Claim>, SqlError> {
     let rows = session
         .rows(
             "reading which node holds which role",

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::claim::{self, Claim};
 use crate::codes;
 use crate::database::{Arg, Connector, Link, Session, SqlError, Statement};
 use crate::failure::Failure;
@@ -52,14 +53,19 @@ impl Author {
     }
 }
 
-/// Removes a node's row and what it holds. `false` when there is no such node.
-/// The series that it held is free for retirement with that.
+/// Removes a node's row and what it holds. `false` when there is no such node, or
+/// its row is not the one that was `seen`, by its last boot: who saw a dead node
+/// has not said that one which has booted since may be forgotten. The series that
+/// it held is free for retirement with that.
 pub async fn forget(
     connector: &Connector,
-    fqdn: &str,
+    (fqdn, seen): (&str, Option<f64>),
     author: &Author,
     deadline: Instant,
 ) -> Result<bool, Failure> {
+    const FORGETTING: &str = "forgetting the node";
+    /// Its column.
+    const LAST_BOOT: usize = 5;
     once(connector, deadline, async |session, id| {
         let name = [Arg::from(fqdn)];
         let rows = session
@@ -77,7 +83,9 @@ pub async fn forget(
                 &name,
             )
             .await?;
-        if rows.is_empty() && claims.is_empty() {
+        let booted = rows.first().map(|row| row.string(LAST_BOOT));
+        let as_seen = booted.as_deref().map(|text| text.parse().ok()) == seen.map(Some);
+        if (rows.is_empty() && claims.is_empty()) || !as_seen {
             return Ok(false);
         }
         let mut detail = rows.first().map_or_else(String::new, |row| {
@@ -88,7 +96,7 @@ pub async fn forget(
                 row.string(2),
                 row.string(3),
                 row.text(4).unwrap_or("none"),
-                row.string(5)
+                row.string(LAST_BOOT)
             )
         });
         for claim in &claims {
@@ -96,18 +104,26 @@ pub async fn forget(
             detail.push_str(&claim.string(0));
         }
         session.begin().await?;
-        for sql in [
-            "DELETE FROM bootstrap_nodes WHERE fqdn = ?",
-            "DELETE FROM bootstrap_claims WHERE fqdn = ?",
-        ] {
-            session
+        if let Some(booted) = booted {
+            let matched = session
                 .execute(&Statement {
-                    doing: "forgetting the node",
-                    sql,
-                    args: name.to_vec(),
+                    doing: FORGETTING,
+                    sql: "DELETE FROM bootstrap_nodes WHERE fqdn = ? AND CAST(last_boot AS CHAR) = ?",
+                    args: vec![fqdn.into(), booted.into()],
                 })
                 .await?;
+            if matched == 0 {
+                session.roll_back().await;
+                return Ok(false);
+            }
         }
+        session
+            .execute(&Statement {
+                doing: FORGETTING,
+                sql: "DELETE FROM bootstrap_claims WHERE fqdn = ?",
+                args: name.to_vec(),
+            })
+            .await?;
         add(session, id, ("forget", fqdn, &detail), author).await?;
         session.commit().await?;
         Ok(true)
@@ -115,15 +131,19 @@ pub async fn forget(
     .await
 }
 
-/// Frees a role if `holder` still has it; `false` when it has not.
+/// Frees a role if all is as it was `seen`; `false` when it has another holder, or
+/// the holder has booted or taken it again since.
 pub async fn release(
     connector: &Connector,
-    role: &str,
-    holder: &str,
+    seen: &Claim,
     author: &Author,
     deadline: Instant,
 ) -> Result<bool, Failure> {
+    let (role, holder) = (seen.role.as_str(), seen.fqdn.as_str());
     once(connector, deadline, async |session, id| {
+        if !claim::read_all(session).await?.contains(seen) {
+            return Ok(false);
+        }
         session.begin().await?;
         let matched = session
             .execute(&Statement {

@@ -7,8 +7,10 @@ use sf_contract::release::Schema;
 use sf_contract::role::Role;
 use sf_contract::secret::Secret;
 use sf_firstboot::bootstrap::{Author, Inputs, Plan, Report, SystemKey};
+use sf_firstboot::claim::Claim;
 use sf_firstboot::database::Connector;
 use sf_firstboot::failure::Failure;
+use sf_firstboot::fleet::{self, Fleet, hand};
 use sf_firstboot::gate::{Clearance, Image, Node};
 
 use super::{Admin, block_on, connector};
@@ -42,6 +44,39 @@ pub(crate) fn author(fqdn: &str) -> Author {
         agent_version: "0.1.0".into(),
         image_version: "0.7.2-1".into(),
     }
+}
+
+/// The fleet, as an operator sees it.
+fn look(connector: &Connector) -> Fleet {
+    block_on(async {
+        let mut session = connector.connect().await.unwrap();
+        let fleet = fleet::read(&mut session).await.unwrap();
+        session.close().await;
+        fleet
+    })
+}
+
+/// The last boot of a node.
+pub(crate) fn last_boot(connector: &Connector, fqdn: &str) -> Option<f64> {
+    let fleet = look(connector);
+    let node = fleet.nodes.iter().find(|node| node.fqdn == fqdn);
+    node.map(|node| node.last_boot)
+}
+
+/// Who holds a role.
+pub(crate) fn claim(connector: &Connector, role: &str) -> Option<Claim> {
+    let claims = look(connector).claims;
+    claims.into_iter().find(|claim| claim.role == role)
+}
+
+/// Forgets a node as it is now.
+pub(crate) fn forget(
+    connector: &Connector,
+    fqdn: &str,
+    author: &hand::Author,
+) -> Result<bool, Failure> {
+    let seen = last_boot(connector, fqdn);
+    block_on(hand::forget(connector, (fqdn, seen), author, within(10)))
 }
 
 /// A deadline in seconds from now.

@@ -53,9 +53,11 @@ impl Command {
             force: self.force,
         }
         .ask()?;
+        let node = fleet.nodes.iter().find(|node| node.fqdn == name);
+        let seen = (name, node.map(|node| node.last_boot));
         let deadline = Instant::now() + LIMIT;
-        if !converse(&place, hand::forget(&connector, name, &author, deadline))? {
-            return Err(unknown(&fleet, name).into());
+        if !converse(&place, hand::forget(&connector, seen, &author, deadline))? {
+            return Err(changed(name).into());
         }
         print(&format!(
             "{name} is forgotten (recorded as done by {} on {})\n",
@@ -69,7 +71,8 @@ impl Command {
 /// shows them.
 fn known<'f>(fleet: &'f Fleet, name: &str) -> Result<&'f str, Failure> {
     let nodes = fleet.nodes.iter().map(|node| node.fqdn.as_str());
-    let holders = fleet.claims.iter().map(|claim| claim.fqdn.as_str());
+    let claims = fleet.claims.iter().chain(&fleet.schema_maker);
+    let holders = claims.map(|claim| claim.fqdn.as_str());
     let all: BTreeSet<&str> = nodes.chain(holders).collect();
     if let Some(known) = all.iter().find(|known| known.eq_ignore_ascii_case(name)) {
         return Ok(known);
@@ -102,6 +105,16 @@ fn unknown(fleet: &Fleet, name: &str) -> Failure {
     }
 }
 
+/// What was confirmed is about what was shown.
+fn changed(name: &str) -> Failure {
+    Failure::new(
+        &codes::UNCONFIRMED,
+        format!("{name} has booted, or was forgotten, since it was looked up; nothing was done"),
+    )
+    .remedy("Look again, and give the command again if it is still to go.")
+    .next_command("sf-firstboot cluster status")
+}
+
 fn warnings(fleet: &Fleet, name: &str, now: f64) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(node) = fleet.nodes.iter().find(|node| node.fqdn == name) {
@@ -120,11 +133,38 @@ fn warnings(fleet: &Fleet, name: &str, now: f64) -> Vec<String> {
             ));
         }
     }
-    for claim in fleet.claims.iter().filter(|claim| claim.fqdn == name) {
+    let claims = fleet.claims.iter().chain(&fleet.schema_maker);
+    for claim in claims.filter(|claim| claim.fqdn == name) {
         warnings.push(format!(
             "{name} holds the {} role; another node may take it then",
             claim.role
         ));
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::claim::Claim;
+
+    #[test]
+    fn who_makes_the_tables_is_not_forgotten_without_a_warning() {
+        let fleet = Fleet {
+            schema_maker: Some(Claim {
+                role: "schema".into(),
+                fqdn: "db1.example.com".into(),
+                instance_id: String::new(),
+                claimed_at: 0.0,
+                last_boot: None,
+            }),
+            ..Fleet::default()
+        };
+        let name = known(&fleet, "db1").unwrap();
+        let warnings = warnings(&fleet, name, 0.0);
+        assert!(
+            warnings[0].contains("db1.example.com holds the schema role"),
+            "{warnings:?}"
+        );
+    }
 }

@@ -57,7 +57,7 @@ impl Command {
         }
         .ask()?;
         let deadline = Instant::now() + LIMIT;
-        let done = hand::release(&connector, &claim.role, &claim.fqdn, &author, deadline);
+        let done = hand::release(&connector, claim, &author, deadline);
         if !converse(&place, done)? {
             return Err(nobody(&self.role).into());
         }
@@ -72,7 +72,7 @@ impl Command {
 fn nobody(role: &str) -> Failure {
     Failure::new(
         &codes::CLAIM_FREE,
-        format!("no node holds the {role} role, or it has changed hands just now"),
+        format!("no node holds the {role} role, or its holder has booted or changed since it was looked up"),
     )
     .next_command("sf-firstboot cluster status")
 }
