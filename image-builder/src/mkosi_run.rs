@@ -293,12 +293,16 @@ mod tests {
     fn a_failure_shows_the_line_that_explains_the_step_and_the_log() {
         let dir = tempfile::tempdir().expect("tempdir");
         let log = dir.path().join("build.log");
-        let script = "echo '‣ Building default image'; sleep 0.2; echo '‣  Installing Debian'; \
-                      echo 'E: Unable to locate package nope'; \
-                      echo '‣ \"apt-get install\" returned non-zero exit code 100.'; exit 1";
+        // A step counts from when its line was read, however late that is.
+        let script = format!(
+            "echo '‣ Building default image'; until grep -q '^‣ Building' {}; do sleep 0.01; done; \
+             sleep 0.3; echo '‣  Installing Debian'; echo 'E: Unable to locate package nope'; \
+             echo '‣ \"apt-get install\" returned non-zero exit code 100.'; exit 1",
+            log.display()
+        );
         let progress = Progress::plain(std::io::sink());
         let phase = progress.phase("image");
-        let error = run(&shell(script), &log, &phase, TO_END_BY_ITSELF).expect_err("fails");
+        let error = run(&shell(&script), &log, &phase, TO_END_BY_ITSELF).expect_err("fails");
         let shown = error.to_string();
         let want = "mkosi failed during \"Installing Debian\": E: Unable to locate package nope\n";
         assert!(shown.starts_with(want), "{shown}");

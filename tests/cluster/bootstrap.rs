@@ -6,6 +6,8 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,7 +16,7 @@ use sf_contract::secret::Secret;
 use sf_firstboot::bootstrap::{Inputs, Outcome, Plan, rehearse};
 use sf_firstboot::database::{Connector, read_cluster};
 use support::metadata::{KEY, author, bootstrap, bootstrapped, definitions, dump, inputs, within};
-use support::{Admin, PASSWORD, Server, block_on, connector, shared};
+use support::{Admin, PASSWORD, Server, block_on, connector, shared, wait_for};
 
 const OPERATIONS: [&str; 6] = [
     "cluster-series",
@@ -445,7 +447,12 @@ fn held_locks_are_waited_for_and_named_at_the_deadline() {
 
     // Once it is let go, the same call goes through.
     let waiter = std::thread::spawn(move || bootstrap(&connector, inputs()));
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for("it stands before the row", || {
+        admin.cell(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE db = 'locked' \
+             AND info LIKE 'INSERT INTO bootstrap_operations%' AND id <> CONNECTION_ID()",
+        ) != "0"
+    });
     holder.run("ROLLBACK");
     let report = waiter.join().unwrap().unwrap();
     assert_eq!(report.operations[3].outcome, Outcome::Created);
@@ -463,8 +470,21 @@ fn a_restart_of_the_server_is_survived() {
     let mut server = Server::start(&[]);
     let connector = connector(&server.database("restart"));
     server.stop();
-    let run = std::thread::spawn(move || bootstrap(&connector, inputs()));
-    std::thread::sleep(Duration::from_millis(700));
+    let told = Arc::new(AtomicBool::new(false));
+    let run = std::thread::spawn({
+        let told = told.clone();
+        move || {
+            block_on(sf_firstboot::bootstrap::run(
+                &connector,
+                &Schema::Agent,
+                &Plan::new(inputs()).unwrap(),
+                &author("db1.example"),
+                within(60),
+                &mut |_| told.store(true, Ordering::Relaxed),
+            ))
+        }
+    });
+    wait_for("it waits", || told.load(Ordering::Relaxed));
     server.restart(&[]);
     let report = run.join().unwrap().unwrap();
     assert_eq!(report.operations.len(), OPERATIONS.len());

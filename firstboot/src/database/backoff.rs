@@ -71,15 +71,18 @@ mod tests {
 
     #[test]
     fn pauses_double_and_end_at_the_deadline() {
-        let deadline = Instant::now() + Duration::from_millis(40);
-        let mut backoff =
-            Backoff::new(Duration::from_millis(4), Duration::from_millis(8), deadline);
+        let until =
+            |deadline| Backoff::new(Duration::from_millis(4), Duration::from_millis(8), deadline);
         let runtime = super::super::runtime().unwrap();
         runtime.block_on(async {
-            assert!(backoff.pause().await);
-            assert_eq!(backoff.next, Duration::from_millis(8));
+            let mut backoff = until(Instant::now() + Duration::from_mins(1));
+            for _ in 0..2 {
+                assert!(backoff.pause().await);
+                assert_eq!(backoff.next, Duration::from_millis(8));
+            }
+            let deadline = Instant::now() + Duration::from_millis(40);
+            let mut backoff = until(deadline);
             while backoff.pause().await {}
-            assert_eq!(backoff.next, Duration::from_millis(8));
             assert!(Instant::now() >= deadline);
         });
     }

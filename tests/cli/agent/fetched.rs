@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::maker::wait_for;
 use super::node::{Node, phases};
-use super::server::Server;
+use super::server::{Server, free_port};
 
 /// Serves one text on a port until it is dropped.
 struct Web {
@@ -72,14 +72,6 @@ fn without_metadata(node: &Node) -> String {
     let text = node.read(path);
     std::fs::remove_file(node.root().join(path)).unwrap();
     text
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 #[test]

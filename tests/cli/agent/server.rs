@@ -210,7 +210,7 @@ impl Server {
 /// A port for a server that is to be stopped and started: below the range that
 /// the kernel gives to outgoing connections, or one of those might have taken
 /// it in the meantime.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 20_000 + u16::try_from(std::process::id() % 100).unwrap() * 100;
     loop {

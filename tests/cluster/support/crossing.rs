@@ -129,7 +129,9 @@ impl Ground {
         });
         let (first, second, reached) = std::thread::scope(|scope| {
             let thread = scope.spawn(|| self.pass_through(proxy, crossing.first));
-            while !barrier.wait_for(1) && !thread.is_finished() {}
+            while barrier.parked().is_empty() && !thread.is_finished() {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
             let reached = !barrier.parked().is_empty();
             let other = scope.spawn(|| {
                 let (fqdn, minor) = crossing.second;

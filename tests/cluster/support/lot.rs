@@ -43,9 +43,9 @@ impl Barrier {
         self.state.lock().unwrap().0.clone()
     }
 
-    /// Until that many stand here, or for ten seconds.
+    /// Until that many stand here, or for a minute.
     pub(crate) fn wait_for(&self, count: usize) -> bool {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_mins(1);
         while self.parked().len() < count && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(2));
         }
