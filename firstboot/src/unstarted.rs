@@ -5,7 +5,7 @@
 use crate::codes;
 use crate::failure::Failure;
 use crate::paths::Paths;
-use crate::sources::closed_credentials;
+use crate::sources::{Closed, closed_credentials};
 
 /// systemd's exit codes of what it does between fork and exec.
 const FIRST: u8 = 200;
@@ -57,7 +57,7 @@ pub fn failure(paths: &Paths, code: &str, status: &str) -> Option<Failure> {
 
 fn credentials(paths: &Paths) -> Failure {
     let closed = closed_credentials(paths);
-    let names: Vec<&str> = closed.iter().map(|(name, _)| name.as_str()).collect();
+    let names: Vec<&str> = closed.iter().map(|one| one.name.as_str()).collect();
     let what = match &names[..] {
         [] => "a credential of this node cannot be opened".to_owned(),
         [name] => format!("the credential {name} cannot be opened"),
@@ -67,10 +67,24 @@ fn credentials(paths: &Paths) -> Failure {
             names.join(", ")
         ),
     };
-    let mut failure = Failure::new(&codes::CREDENTIAL_CLOSED, what)
-        .source("loader/credentials of the ESP, or the folder beside the kernel")
-        .next_command("ls /boot/loader/credentials /boot/EFI/Linux");
-    for (name, cause) in &closed {
+    let mut failure = Failure::new(&codes::CREDENTIAL_CLOSED, what);
+    failure = match closed.first().map(|one| one.store) {
+        Some(None) => failure
+            .source("loader/credentials of the ESP, or the folder beside the kernel")
+            .next_command("ls /boot/loader/credentials /boot/EFI/Linux"),
+        Some(Some(store)) => failure
+            .source(store)
+            .remedy(format!(
+                "Seal it anew for this node, or remove it from {store}; then: systemctl restart \
+                 sf-firstboot."
+            ))
+            .next_command(format!("ls {store}")),
+        // Too many of them, too large ones: systemd says it, and nothing here sees it.
+        None => failure
+            .source("sf-firstboot.service")
+            .next_command("journalctl -b -u sf-firstboot"),
+    };
+    for Closed { name, cause, .. } in &closed {
         failure = failure.because(format!("{name}: {cause}"));
     }
     failure
@@ -111,6 +125,10 @@ mod tests {
         let paths = Paths::under(dir.path());
         let told = failure(&paths, "exited", "243").unwrap();
         assert_eq!(told.what, "a credential of this node cannot be opened");
+        assert_eq!(
+            told.next_command.as_deref(),
+            Some("journalctl -b -u sf-firstboot")
+        );
         let folder = paths.at("/proc/1/root/run/credentials/@encrypted");
         std::fs::create_dir_all(&folder).unwrap();
         for name in ["sf.database.dsn", "sf.metadata"] {
@@ -124,6 +142,7 @@ mod tests {
         let told = failure(&paths, "exited", "243").unwrap();
         assert_eq!(told.what, "the credential sf.database.dsn cannot be opened");
         assert!(!told.kind().retried());
+        assert!(told.source.unwrap().contains("ESP"));
         assert!(
             told.causes
                 .iter()
@@ -131,5 +150,14 @@ mod tests {
             "{:?}",
             told.causes
         );
+
+        // In a store of the machine's own.
+        std::fs::remove_file(folder.join("sf.database.dsn")).unwrap();
+        let store = paths.at("/etc/credstore.encrypted");
+        std::fs::create_dir_all(&store).unwrap();
+        std::fs::write(store.join("other.service"), "sealed").unwrap();
+        let told = failure(&paths, "exited", "243").unwrap();
+        assert_eq!(told.what, "the credential other.service cannot be opened");
+        assert_eq!(told.source.as_deref(), Some("/etc/credstore.encrypted"));
     }
 }

@@ -32,7 +32,7 @@ use crate::paths::Paths;
 use store::Store;
 
 pub use load::{DatabaseFields, Loaded, Rejected};
-pub use store::closed_credentials;
+pub use store::{Closed, closed_credentials};
 
 /// Where a node keeps its metadata.
 pub const FILE: &str = "/etc/sf/metadata.toml";

@@ -79,7 +79,7 @@ fn credential(places: &Places, field: &str, name: &str) -> Result<Secret, Nowher
             ),
             there_are(store, name),
         )),
-        Err(failure) => Err(binary(field, &store.folder().join(name), &shown, None)
+        Err(failure) => Err(binary(field, &store.file(name), &shown, None)
             .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
