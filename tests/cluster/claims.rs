@@ -5,6 +5,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sf_contract::failure::Kind;
 use sf_contract::role::Role;
@@ -46,6 +47,19 @@ fn claims(admin: &mut Admin, name: &str) -> Vec<String> {
         .iter()
         .map(|row| row.join(" "))
         .collect()
+}
+
+/// A trace has three seconds, which are few on a busy machine: one that has used
+/// them up is left again.
+fn traced(mut leave: impl FnMut()) {
+    for _ in 0..20 {
+        let began = Instant::now();
+        leave();
+        if began.elapsed() < Duration::from_millis(2900) {
+            return;
+        }
+    }
+    panic!("no trace can be left");
 }
 
 fn author() -> hand::Author {
@@ -200,7 +214,7 @@ fn of_two_machines_of_one_name_at_once_one_passes() {
         let slow = support::connector(&support::dsn(&name, proxy.port));
         let refused = |node: &Node| {
             let why = (Kind::Refused, "SF-GATE-VERSION");
-            block_on(trace::stopped(&direct, &image(9), node, "gate", why));
+            traced(|| block_on(trace::stopped(&direct, &image(9), node, "gate", why)));
         };
         refused(&machine("h1", Role::Hypervisor, "a"));
         let barrier = Arc::new(Barrier::default());
@@ -295,18 +309,14 @@ fn the_fleet_is_seen_from_one_desk() {
     );
 
     // The daemons answer, or do not; another machine's answer counts for nothing.
-    block_on(trace::answered(&connector, &net, None));
+    traced(|| block_on(trace::answered(&connector, &net, None)));
     let stranger = machine("h1.example", Role::Hypervisor, "stranger");
-    block_on(trace::answered(&connector, &stranger, None));
+    traced(|| block_on(trace::answered(&connector, &stranger, None)));
     // Refused and never cleared; failed in preflight; refused, but holding a series.
     let stop = |minor: u64, node: &Node, phase: &str, kind, code| {
-        block_on(trace::stopped(
-            &connector,
-            &image(minor),
-            node,
-            phase,
-            (kind, code),
-        ));
+        let image = image(minor);
+        let stopped = || trace::stopped(&connector, &image, node, phase, (kind, code));
+        traced(|| block_on(stopped()));
     };
     let new = machine("h2.example", Role::Hypervisor, "c");
     stop(9, &new, "gate", Kind::Refused, "SF-GATE-VERSION");
@@ -358,7 +368,7 @@ fn the_fleet_is_seen_from_one_desk() {
     );
 
     // A database that does not answer costs a node seconds, not its boot.
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let nobody = support::connector(&support::dsn("fleet", support::free_port()));
     block_on(trace::stopped(
         &nobody,
@@ -367,5 +377,5 @@ fn the_fleet_is_seen_from_one_desk() {
         "gate",
         (Kind::Refused, "SF-X"),
     ));
-    assert!(began.elapsed() < std::time::Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(20));
 }
