@@ -12,7 +12,7 @@ use crate::bootstrap::{Outcome, Report};
 use crate::configure;
 use crate::engine::{self, node::Node};
 use crate::failure::Failure;
-use crate::gate::{Decision, How};
+use crate::gate::{Decision, How, Rehearsed};
 use crate::preflight::{Checked, Found};
 use crate::units;
 
@@ -26,6 +26,41 @@ pub struct Seen {
     pub lacks: Option<Option<String>>,
     /// What the gate would say now.
     pub decision: Option<Decision>,
+    /// The gate's passage, where it was rehearsed behind the bootstrap.
+    pub passage: Option<Rehearsed>,
+    /// What was rehearsed, and what was not.
+    pub tried: Vec<Part>,
+}
+
+/// A part of the first boot that writes to the database.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Part {
+    /// `bootstrap` or `gate`.
+    pub part: &'static str,
+    /// Did its statements run in the real database, and were rolled back?
+    pub rehearsed: bool,
+    /// Why not.
+    pub why: Option<String>,
+}
+
+impl Part {
+    /// One that was rehearsed, unless there is a reason.
+    pub fn of(part: &'static str, why_not: Option<&str>) -> Self {
+        Self {
+            part,
+            rehearsed: why_not.is_none(),
+            why: why_not.map(str::to_owned),
+        }
+    }
+
+    /// `the gate's passage`.
+    fn named(&self) -> &'static str {
+        if self.part == "gate" {
+            "the gate's passage"
+        } else {
+            "the bootstrap"
+        }
+    }
 }
 
 /// What a run would do.
@@ -37,6 +72,8 @@ pub struct Forecast {
     pub gate: Gate,
     /// What the node would do about its role's claim, where the role has one.
     pub claim: Option<String>,
+    /// Which parts of it ran in the database, and were rolled back.
+    pub rehearsal: Vec<Part>,
     /// What is written, where it is not the same already.
     pub files: Vec<configure::Planned>,
     /// Units that are started, in their order.
@@ -95,6 +132,7 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
             Found::Passed { note } if checked.id == "role-claim" => note.clone(),
             _ => None,
         }),
+        rehearsal: seen.tried.clone(),
         files: configure::planned(node.metadata()),
         units,
         on_node: checked
@@ -268,6 +306,18 @@ impl Forecast {
                 "judge",
                 &format!("{field}, which only the node has ({place})"),
             );
+        }
+        for (number, part) in self.rehearsal.iter().enumerate() {
+            let gap = if number == 0 { "\n" } else { "" };
+            let name = part.named();
+            let written = match &part.why {
+                None => writeln!(text, "{gap}Rehearsed and rolled back: {name}."),
+                Some(why) => {
+                    let why = why.strip_prefix("not rehearsed: ").unwrap_or(why);
+                    writeln!(text, "{gap}Not rehearsed: {name} ({why}).")
+                }
+            };
+            debug_assert!(written.is_ok());
         }
         let unjudged = match self.elsewhere.len() {
             0 => String::new(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use sf_contract::release::Schema;
 use sf_contract::secret::Secret;
-use sf_firstboot::bootstrap::{Inputs, Outcome, Plan, rehearse};
+use sf_firstboot::bootstrap::{Inputs, Outcome, Plan, Rehearsal, Tried, rehearse};
 use sf_firstboot::database::{Connector, read_cluster};
 use support::metadata::{KEY, author, bootstrap, bootstrapped, definitions, dump, inputs, within};
 use support::{Admin, PASSWORD, Server, block_on, connector, shared, wait_for};
@@ -312,17 +312,19 @@ fn a_rehearsal_says_what_would_happen_and_leaves_nothing() {
     let rehearsal = || {
         block_on(async {
             let mut session = connector.connect().await.unwrap();
-            let report = rehearse(&mut session, &Schema::Agent, &plan, &author("desk")).await;
+            let author = author("desk");
+            let rehearsal = rehearse(&mut session, &Schema::Agent, &plan, &author, None).await;
             session.close().await;
-            report
+            rehearsal
         })
     };
-    let report = rehearsal().unwrap();
-    assert_eq!(report.tables.len(), 11);
+    let Rehearsal { report, tried, .. } = rehearsal().unwrap();
+    assert_eq!((report.tables.len(), tried), (11, Tried::NoTables));
     assert!(dump(&mut admin, "rehearse").is_empty());
 
     bootstrap(&connector, inputs()).unwrap();
-    assert!(!rehearsal().unwrap().wrote());
+    let Rehearsal { report, tried, .. } = rehearsal().unwrap();
+    assert!(!report.wrote() && tried == Tried::Nothing);
     for table in [
         "bootstrap_operations",
         "cluster_config",
@@ -333,7 +335,8 @@ fn a_rehearsal_says_what_would_happen_and_leaves_nothing() {
     }
     admin.run("DELETE FROM rehearse.cluster_series");
     let before = dump(&mut admin, "rehearse");
-    let report = rehearsal().unwrap();
+    let Rehearsal { report, tried, .. } = rehearsal().unwrap();
+    assert_eq!(tried, Tried::RolledBack);
     assert!(
         report
             .operations

@@ -14,7 +14,7 @@ use super::plan::{Author, Plan};
 use super::prepare::{Material, Prepared, prepare};
 use crate::codes;
 use crate::database::schema::{self, TableState};
-use crate::database::{Connector, Link, OperationRecord, Session, SqlError};
+use crate::database::{self, Connector, Link, OperationRecord, Session, SqlError};
 use crate::failure::Failure;
 use crate::gate::{self, Decision, Facts};
 use crate::migration::Migration;
@@ -61,6 +61,31 @@ impl Report {
                 .iter()
                 .any(|done| done.outcome != Outcome::Unchanged)
     }
+}
+
+/// How far a rehearsal got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// The statements ran, and were rolled back.
+    RolledBack,
+    /// Everything is there: no statement to try.
+    Nothing,
+    /// Tables are missing. Making them is the one thing that MariaDB does not
+    /// roll back.
+    NoTables,
+    /// Others were at the same rows all the time.
+    Contended,
+}
+
+/// What a rehearsal found.
+#[derive(Clone, Debug)]
+pub struct Rehearsal {
+    /// What a run would do.
+    pub report: Report,
+    /// How much of it was tried.
+    pub tried: Tried,
+    /// The gate's passage behind it, in the same transaction.
+    pub passage: Option<gate::Rehearsed>,
 }
 
 /// Everything that is read before anything is written.
@@ -155,14 +180,16 @@ async fn work(
 }
 
 /// The same checks and the same statements, in one transaction that is rolled
-/// back. Where tables are still missing only the checks run. Holds the locks of
-/// its rows for as long as the statements take.
+/// back; behind them the passage of a node, if there is one, which finds what the
+/// statements have established. Where tables are still missing only the checks
+/// run. Holds the locks of its rows for as long as the statements take.
 pub async fn rehearse(
     session: &mut Session,
     schema: &Schema,
     plan: &Plan,
     author: &Author,
-) -> Result<Report, Vec<Failure>> {
+    passing: Option<(&gate::Image, &gate::Node)>,
+) -> Result<Rehearsal, Vec<Failure>> {
     let sql = |error: SqlError| single(error.into_failure());
     let survey = survey(session, plan, author).await.map_err(sql)?;
     let judgements = verdicts(&survey, plan, author)?;
@@ -205,19 +232,30 @@ pub async fn rehearse(
         });
         prepared.extend(statements);
     }
-    if own.is_empty() && cluster.is_empty() && !prepared.is_empty() {
-        session.begin().await.map_err(sql)?;
-        let mut result = Ok(());
-        for transaction in &prepared {
-            result = write(session, transaction).await;
-            if result.is_err() {
-                break;
+    let (tried, passage) = if !own.is_empty() || !cluster.is_empty() {
+        (Tried::NoTables, None)
+    } else if prepared.is_empty() {
+        (Tried::Nothing, None)
+    } else {
+        let tried = database::trial(session, async |session| {
+            for transaction in &prepared {
+                write(session, transaction).await?;
             }
+            match passing {
+                Some((image, node)) => gate::rehearse_within(session, image, node).await.map(Some),
+                None => Ok(None),
+            }
+        });
+        match tried.await.map_err(sql)? {
+            Some(passage) => (Tried::RolledBack, passage),
+            None => (Tried::Contended, None),
         }
-        session.roll_back().await;
-        result.map_err(sql)?;
-    }
-    Ok(report)
+    };
+    Ok(Rehearsal {
+        report,
+        tried,
+        passage,
+    })
 }
 
 async fn survey(session: &mut Session, plan: &Plan, author: &Author) -> Result<Survey, SqlError> {
@@ -226,7 +264,7 @@ async fn survey(session: &mut Session, plan: &Plan, author: &Author) -> Result<S
         if !tables.has("bootstrap_operations") {
             break Vec::new();
         }
-        let records = crate::database::operations(session).await?;
+        let records = database::operations(session).await?;
         if records.is_empty() || tables.missing_cluster().is_empty() {
             break records;
         }

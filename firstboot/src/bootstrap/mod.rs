@@ -39,7 +39,7 @@ mod prepare;
 mod secrets;
 mod wait;
 
-pub use execute::{Done, Outcome, Report, rehearse, run, run_on_node};
+pub use execute::{Done, Outcome, Rehearsal, Report, Tried, rehearse, run, run_on_node};
 pub use plan::{Author, Inputs, Plan, SystemKey};
 pub use wait::{lacks, wait_for_bootstrap};
 

@@ -1,5 +1,6 @@
 //! `sf-firstboot check`: the preflight of a run, and a rehearsal of its
-//! bootstrap, on the node or at an operator's desk. Changes nothing.
+//! bootstrap and its passage of the gate, on the node or at an operator's desk.
+//! Changes nothing.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -17,9 +18,11 @@ use crate::paths::Paths;
 use crate::preflight::{self, Checked, Context, Found, Severity};
 use crate::report::{Audience, Reporter};
 
-/// Checks metadata, machine and database, and rehearses the bootstrap; changes nothing.
+/// Checks metadata, machine and database, and rehearses what is written there; changes nothing.
 ///
-/// Ends with what the node would do (establish, join, write, start) and a verdict of one line.
+/// Bootstrap and gate run in the real database, in transactions that are rolled back; tables are
+/// never made. Ends with what the node would do (establish, join, write, start), what of it was
+/// rehearsed, and a verdict of one line.
 /// On a node it needs no options. At a desk: `sf-firstboot check --metadata node.toml
 /// --release-descriptor releases/0.7/release.toml --role hypervisor`, or `--manifest
 /// manifest.json` in place of the last two.

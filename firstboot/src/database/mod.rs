@@ -18,6 +18,7 @@ mod refusal;
 pub mod schema;
 mod session;
 mod tls;
+mod trial;
 mod trouble;
 pub mod upkeep;
 
@@ -30,6 +31,7 @@ pub use session::Session;
 pub(crate) use cluster::{SEED_KEY, operations, seed_text};
 pub(crate) use link::Link;
 pub(crate) use session::{Arg, Statement};
+pub(crate) use trial::trial;
 pub(crate) use trouble::{Class, SqlError};
 pub(crate) use upkeep::crowded;
 

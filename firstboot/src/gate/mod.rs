@@ -15,7 +15,8 @@ mod restart;
 pub use clearance::{Clearance, ClearanceRecord};
 pub use decide::{Decision, How, Image, decide};
 pub use facts::{Facts, NodeRow, Others, Slot, facts};
-pub use pass::{Node, Progress, pass, progress};
+pub use pass::{Node, Progress, Rehearsed, pass, progress, rehearse};
 pub use restart::{May, restart};
 
 pub(crate) use facts::{read as read_facts, slots as read_slots};
+pub(crate) use pass::within as rehearse_within;

@@ -12,7 +12,7 @@ use super::decide::{Decision, How, Image, decide};
 use super::facts::{self, Facts, NodeRow};
 use crate::claim::{self, Step};
 use crate::codes;
-use crate::database::{Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
+use crate::database::{self, Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
 use crate::failure::Failure;
 
 /// The node that asks.
@@ -53,26 +53,16 @@ pub async fn pass(
     let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, tell);
     let outcome = link
         .retry(async |session| {
-            let tables = schema::state(session).await?;
-            let facts = if tables.has_record() {
-                facts::read(session, &node.fqdn, image.series).await?
-            } else {
-                Facts::default()
-            };
-            let how = match decide(image, &facts) {
-                Decision::Wait(failure) | Decision::Refuse(failure) => return Ok(Err(failure)),
-                Decision::Proceed(how) => how,
-            };
-            let step = match claim::judge(node, &facts) {
-                Ok(step) => step,
+            let judged = match judged(session, image, node).await? {
+                Ok(judged) => judged,
                 Err(failure) => return Ok(Err(failure)),
             };
             let now = session.now();
-            record(session, image, node, &facts, (how, &step), now).await?;
-            Ok(Ok((facts, step, now)))
+            record(session, (image, node), &judged, now).await?;
+            Ok(Ok((judged, now)))
         })
         .await?;
-    let (facts, step, passed_at) = outcome.map_err(|failure| *failure)?;
+    let ((facts, _, step), passed_at) = outcome.map_err(|failure| *failure)?;
     tell_claim(node, &step);
     if let Some(mut session) = link.into_session() {
         retire_empty(&mut session, image, &facts).await;
@@ -96,80 +86,157 @@ pub async fn progress(
     clearance: &Clearance,
     progress: &Progress<'_>,
 ) -> Result<(), Failure> {
-    let text = |value: Option<&str>| Arg::from(value.map(str::to_owned));
     session
-        .execute(&Statement {
-            doing: "recording the node's progress",
-            sql: "UPDATE bootstrap_nodes SET phase = ?, outcome = ?, last_error = ? \
-                  WHERE fqdn = ?",
-            args: vec![
-                progress.phase.into(),
-                text(progress.outcome),
-                text(progress.last_error),
-                clearance.record().fqdn.as_str().into(),
-            ],
-        })
+        .execute(&progress_row(&clearance.record().fqdn, progress))
         .await
         .map(drop)
         .map_err(SqlError::into_failure)
 }
 
-async fn record(
+fn progress_row(fqdn: &str, progress: &Progress<'_>) -> Statement {
+    let text = |value: Option<&str>| Arg::from(value.map(str::to_owned));
+    Statement {
+        doing: "recording the node's progress",
+        sql: "UPDATE bootstrap_nodes SET phase = ?, outcome = ?, last_error = ? \
+              WHERE fqdn = ?",
+        args: vec![
+            progress.phase.into(),
+            text(progress.outcome),
+            text(progress.last_error),
+            fqdn.into(),
+        ],
+    }
+}
+
+/// What a passage would come to, as far as trying it out can tell.
+#[derive(Clone, Debug)]
+pub enum Rehearsed {
+    /// Every statement ran, and was rolled back.
+    Passes,
+    /// The gate refuses, or has nothing to go by yet.
+    Stops(Box<Failure>),
+    /// Others were at the same rows all the time.
+    Contended,
+}
+
+/// Runs the statements of a passage in a transaction that is rolled back.
+pub async fn rehearse(
     session: &mut Session,
     image: &Image,
     node: &Node,
-    facts: &Facts,
-    (how, step): (How, &Step),
-    now: f64,
-) -> Result<(), SqlError> {
-    let known = facts.own.as_ref();
-    match how {
-        How::Join { .. } if *step == Step::Nothing => session
-            .execute(&own_row(image, node, known, now))
-            .await
-            .and_then(|matched| found(matched, session)),
-        How::Join { .. } => {
-            session.begin().await?;
-            let matched = session.execute(&own_row(image, node, known, now)).await?;
-            found(matched, session)?;
-            claim::write(session, node, step, now).await?;
-            session.commit().await
-        }
-        How::Introduce { slot, retire } => {
-            session.begin().await?;
-            let leaves = known.filter(|row| retire.is_some() && row.series == retire);
-            if let Some(series) = retire {
-                make_room(session, node, series, leaves).await?;
-            }
-            session
-                .execute(&Statement {
-                    doing: "introducing the series",
-                    sql: "INSERT INTO cluster_series (slot, series, predecessor, \
-                          release_version, introduced_at, introduced_by) \
-                          VALUES (?, ?, ?, ?, ?, ?)",
-                    args: vec![
-                        Arg::Int(slot.into()),
-                        image.series.to_string().into(),
-                        image.predecessor.map(|series| series.to_string()).into(),
-                        image.release.as_str().into(),
-                        Arg::Real(now),
-                        node.fqdn.as_str().into(),
-                    ],
-                })
-                .await?;
-            let matched = session
-                .execute(&own_row(
-                    image,
-                    node,
-                    known.filter(|_| leaves.is_none()),
-                    now,
-                ))
-                .await?;
-            found(matched, session)?;
-            claim::write(session, node, step, now).await?;
-            session.commit().await
+) -> Result<Rehearsed, Failure> {
+    let tried = database::trial(session, async |session| within(session, image, node).await)
+        .await
+        .map_err(SqlError::into_failure)?;
+    Ok(tried.unwrap_or(Rehearsed::Contended))
+}
+
+/// The same in the transaction that the caller has begun, and is going to roll
+/// back. All that a run writes from here on: passing, retiring what nobody
+/// runs, telling how far the node came.
+pub(crate) async fn within(
+    session: &mut Session,
+    image: &Image,
+    node: &Node,
+) -> Result<Rehearsed, SqlError> {
+    let judged = match judged(session, image, node).await? {
+        Ok(judged) => judged,
+        Err(failure) => return Ok(Rehearsed::Stops(failure)),
+    };
+    let now = session.now();
+    enter(session, (image, node), &judged, now).await?;
+    for series in empty(image, &judged.0) {
+        match session.execute(&retirement(series)).await {
+            Err(error) if error.class != Class::ForeignKey => return Err(error),
+            _ => {}
         }
     }
+    let progress = Progress {
+        phase: "configure",
+        outcome: None,
+        last_error: None,
+    };
+    session
+        .execute(&progress_row(&node.fqdn, &progress))
+        .await?;
+    Ok(Rehearsed::Passes)
+}
+
+/// What is known, and what follows from it.
+type Judged = (Facts, How, Step);
+
+async fn judged(
+    session: &mut Session,
+    image: &Image,
+    node: &Node,
+) -> Result<Result<Judged, Box<Failure>>, SqlError> {
+    let tables = schema::state(session).await?;
+    let facts = if tables.has_record() {
+        facts::read(session, &node.fqdn, image.series).await?
+    } else {
+        Facts::default()
+    };
+    let how = match decide(image, &facts) {
+        Decision::Wait(failure) | Decision::Refuse(failure) => return Ok(Err(failure)),
+        Decision::Proceed(how) => how,
+    };
+    Ok(claim::judge(node, &facts).map(|step| (facts, how, step)))
+}
+
+async fn record(
+    session: &mut Session,
+    (image, node): (&Image, &Node),
+    judged: &Judged,
+    now: f64,
+) -> Result<(), SqlError> {
+    let (_, how, step) = judged;
+    // One statement commits itself.
+    let alone = matches!(how, How::Join { .. }) && *step == Step::Nothing;
+    if !alone {
+        session.begin().await?;
+    }
+    enter(session, (image, node), judged, now).await?;
+    if alone {
+        Ok(())
+    } else {
+        session.commit().await
+    }
+}
+
+/// The statements of a passage.
+async fn enter(
+    session: &mut Session,
+    (image, node): (&Image, &Node),
+    (facts, how, step): &Judged,
+    now: f64,
+) -> Result<(), SqlError> {
+    let mut known = facts.own.as_ref();
+    if let How::Introduce { slot, retire } = *how {
+        let leaves = known.filter(|row| retire.is_some() && row.series == retire);
+        if let Some(series) = retire {
+            make_room(session, node, series, leaves).await?;
+        }
+        session
+            .execute(&Statement {
+                doing: "introducing the series",
+                sql: "INSERT INTO cluster_series (slot, series, predecessor, \
+                      release_version, introduced_at, introduced_by) \
+                      VALUES (?, ?, ?, ?, ?, ?)",
+                args: vec![
+                    Arg::Int(slot.into()),
+                    image.series.to_string().into(),
+                    image.predecessor.map(|series| series.to_string()).into(),
+                    image.release.as_str().into(),
+                    Arg::Real(now),
+                    node.fqdn.as_str().into(),
+                ],
+            })
+            .await?;
+        known = known.filter(|_| leaves.is_none());
+    }
+    let matched = session.execute(&own_row(image, node, known, now)).await?;
+    found(matched, session)?;
+    claim::write(session, node, step, now).await
 }
 
 fn tell_claim(node: &Node, step: &Step) {
@@ -210,14 +277,16 @@ async fn make_room(
             .await?;
         found(matched, session)?;
     }
-    let matched = session
-        .execute(&Statement {
-            doing: "retiring the old series",
-            sql: "DELETE FROM cluster_series WHERE series = ?",
-            args: vec![series.to_string().into()],
-        })
-        .await?;
+    let matched = session.execute(&retirement(series)).await?;
     found(matched, session)
+}
+
+fn retirement(series: Series) -> Statement {
+    Statement {
+        doing: "retiring the old series",
+        sql: "DELETE FROM cluster_series WHERE series = ?",
+        args: vec![series.to_string().into()],
+    }
 }
 
 /// The row that is replaced is the one that was judged: another machine of this
@@ -267,20 +336,20 @@ fn found(matched: u64, session: &Session) -> Result<(), SqlError> {
 /// one that was rolled back. Whoever notices does it; if a node joins at the
 /// same moment the foreign key keeps the series, so failures do not matter.
 async fn retire_empty(session: &mut Session, image: &Image, before: &Facts) {
-    for slot in &before.slots {
-        if slot.series == image.series || !before.no_other_on(slot.series) {
-            continue;
-        }
-        let statement = Statement {
-            doing: "retiring the old series",
-            sql: "DELETE FROM cluster_series WHERE series = ?",
-            args: vec![slot.series.to_string().into()],
-        };
-        match session.execute(&statement).await {
+    for series in empty(image, before) {
+        match session.execute(&retirement(series)).await {
             Ok(0) => {}
-            Ok(_) => tracing::info!(series = %slot.series, "series retired: no node runs it"),
+            Ok(_) => tracing::info!(%series, "series retired: no node runs it"),
             Err(error) if error.class == Class::ForeignKey => {}
             Err(error) => tracing::debug!(class = ?error.class, "series not retired"),
         }
     }
+}
+
+/// The other series that no node runs.
+fn empty(image: &Image, facts: &Facts) -> Vec<Series> {
+    let slots = facts.slots.iter().map(|slot| slot.series);
+    slots
+        .filter(|series| *series != image.series && facts.no_other_on(*series))
+        .collect()
 }

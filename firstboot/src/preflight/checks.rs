@@ -225,6 +225,21 @@ pub static CHECKS: &[Check] = &[
         run: |context| Box::pin(fleet::role_claim(context)),
     },
     Check {
+        id: "passage",
+        severity: Severity::Blocks,
+        about: "the gate's passage, rehearsed and rolled back (check alone)",
+        on_node: false,
+        timely: false,
+        codes: &[
+            &codes::GATE_VERSION,
+            &codes::GATE_RECORD,
+            &codes::GATE_WAITING,
+            &codes::CLAIM_HELD,
+            &codes::NODE_CLONE,
+        ],
+        run: |context| Box::pin(cluster::passage(context)),
+    },
+    Check {
         id: "network-node",
         severity: Severity::Warns,
         about: "the metadata names the node that holds the network role",

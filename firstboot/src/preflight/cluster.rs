@@ -4,14 +4,15 @@
 use sf_contract::release::Schema;
 
 use super::{Context, Found};
-use crate::bootstrap;
+use crate::bootstrap::{self, Rehearsal, Tried};
+use crate::claim;
 use crate::codes;
 use crate::database::preflight::Preflight;
-use crate::database::{self, Session, SqlError};
+use crate::database::{self, Session, SqlError, schema};
 use crate::engine;
 use crate::failure::Failure;
-use crate::forecast;
-use crate::gate::{self, Decision, How};
+use crate::forecast::{self, Part};
+use crate::gate::{self, Decision, How, Rehearsed};
 use crate::migration::others;
 
 /// Connects, waiting as long as it may, and asks the server about itself.
@@ -107,35 +108,155 @@ pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> 
     }
 }
 
-/// What the bootstrap would do, in one transaction that is rolled back.
+/// Why nothing is tried in a database without tables, behind the check of its
+/// user's privileges.
+const NO_TABLES: &str = "not rehearsed: the tables are not there yet; the grants to make them are";
+const NO_TABLES_YET: &str =
+    "not rehearsed: the tables are not there yet; the grants to write to them are";
+const CONTENDED: &str = "not rehearsed: other nodes were at the same rows all the time";
+
+/// What the bootstrap would do, and the gate's passage behind it, in one
+/// transaction that is rolled back.
 pub(super) async fn rehearsal(context: &mut Context<'_>) -> Result<Found, Failure> {
     if !context.rehearse {
-        return Ok(Found::skipped("the run does it next"));
+        return Ok(Found::skipped(super::RUN_DOES_IT));
     }
     if !engine::bootstraps(context.node) {
         return awaited(context).await;
     }
+    let found = try_bootstrapping(context).await?;
+    if context.seen.rehearsed.is_none() {
+        context.seen.tried.push(untried("bootstrap", &found));
+    }
+    Ok(found)
+}
+
+/// A part that ended in that.
+fn untried(part: &'static str, found: &Found) -> Part {
+    let why = match found {
+        Found::Skipped { note } => Some(note.as_str()),
+        found => found.findings().first().map(|failure| failure.code.id),
+    };
+    Part::of(part, why)
+}
+
+async fn try_bootstrapping(context: &mut Context<'_>) -> Result<Found, Failure> {
     if context.hopeless {
-        return Ok(Found::skipped("other findings come first"));
+        return Ok(Found::skipped(super::OTHERS_FIRST));
     }
     let Ok(plan) = context.node.plan() else {
-        return Ok(Found::skipped("other findings come first"));
+        return Ok(Found::skipped(super::OTHERS_FIRST));
+    };
+    let Some(standing) = super::fleet::standing(context).await? else {
+        return Ok(Found::skipped(super::NO_DATABASE));
     };
     let Some(session) = &mut context.session else {
         return Ok(Found::skipped(super::NO_DATABASE));
     };
+    let author = context.node.author();
+    let passing = (&context.node.gate_image(), &standing);
     let schema = &context.node.image.release.schema;
-    let report = match bootstrap::rehearse(session, schema, &plan, &context.node.author()).await {
-        Ok(report) => report,
+    let rehearsed = bootstrap::rehearse(session, schema, &plan, &author, Some(passing)).await;
+    let Rehearsal {
+        report,
+        tried,
+        passage,
+    } = match rehearsed {
+        Ok(rehearsal) => rehearsal,
         Err(findings) => return Ok(Found::Failed { findings }),
     };
-    context.seen.rehearsed = Some(report.clone());
+    context.seen.passage = passage;
     let done: Vec<String> = report
         .operations
         .iter()
         .map(|done| format!("{} would be {}", done.name, engine::outcome(done.outcome)))
         .collect();
-    Ok(Found::noted(done.join(", ")))
+    let mut note = done.join(", ");
+    let why = match tried {
+        Tried::RolledBack | Tried::Nothing => None,
+        Tried::NoTables => Some(NO_TABLES),
+        Tried::Contended => Some(CONTENDED),
+    };
+    if let Some(why) = why {
+        note.push_str("; ");
+        note.push_str(why);
+    }
+    if tried != Tried::Nothing {
+        context.seen.tried.push(Part::of("bootstrap", why));
+    }
+    context.seen.rehearsed = Some(report);
+    Ok(Found::noted(note))
+}
+
+/// The gate's passage in a transaction that is rolled back, for a node that the
+/// other checks let in.
+pub(super) async fn passage(context: &mut Context<'_>) -> Result<Found, Failure> {
+    if !context.rehearse {
+        return Ok(Found::skipped(super::RUN_DOES_IT));
+    }
+    let found = try_passing(context).await?;
+    context.seen.tried.push(untried("gate", &found));
+    Ok(found)
+}
+
+async fn try_passing(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let node = context.node;
+    let image = node.gate_image();
+    let Some(standing) = super::fleet::standing(context).await? else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
+    let Some(facts) = super::fleet::facts(context).await? else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
+    let decision = gate::decide(&image, facts);
+    let refusal = match &decision {
+        Decision::Refuse(failure) => Some(failure.code.id),
+        _ => claim::judge(&standing, facts).err().map(|f| f.code.id),
+    };
+    if let Some(code) = refusal {
+        return Ok(Found::skipped(format!(
+            "not rehearsed: the gate refuses this node ({code})"
+        )));
+    }
+    if context.hopeless {
+        return Ok(Found::skipped(super::OTHERS_FIRST));
+    }
+    let Some(session) = &mut context.session else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
+    let rehearsed = match (context.seen.passage.take(), decision) {
+        (Some(behind_the_bootstrap), _) => Ok(behind_the_bootstrap),
+        (None, Decision::Proceed(_)) => gate::rehearse(session, &image, &standing).await,
+        (None, _) => {
+            let tables = schema::state(session)
+                .await
+                .map_err(SqlError::into_failure)?;
+            let why = match (tables.has_record(), engine::bootstraps(node)) {
+                (true, true) => "not rehearsed: it comes behind the bootstrap, which was not",
+                (true, false) => "not rehearsed: there is nothing to join before the bootstrap",
+                (false, true) => NO_TABLES,
+                (false, false) => NO_TABLES_YET,
+            };
+            return Ok(Found::skipped(why));
+        }
+    };
+    let rehearsed = match rehearsed {
+        Ok(rehearsed) => rehearsed,
+        Err(failure) => {
+            return Ok(Found::Failed {
+                findings: vec![failure],
+            });
+        }
+    };
+    Ok(match rehearsed {
+        Rehearsed::Passes => {
+            Found::noted("every statement of the gate's passage ran, and was rolled back")
+        }
+        Rehearsed::Contended => Found::skipped(CONTENDED),
+        Rehearsed::Stops(failure) => Found::Failed {
+            findings: vec![*failure],
+        },
+    })
 }
 
 /// How far the bootstrap is for which this node waits.

@@ -25,21 +25,32 @@ pub(super) async fn facts<'f>(
     Ok(context.facts.as_ref())
 }
 
-/// May this machine have its name and its role?
-pub(super) async fn role_claim(context: &mut Context<'_>) -> Result<Found, Failure> {
+/// The node as the gate is going to see it: at a desk, the machine that has the
+/// name now. `None` when the database cannot be reached.
+pub(super) async fn standing(context: &mut Context<'_>) -> Result<Option<gate::Node>, Failure> {
     let mut node = context.node.gate_node(context.paths);
     let on_node = context.on_node;
     let Some(facts) = facts(context).await? else {
-        return Ok(Found::skipped(super::NO_DATABASE));
+        return Ok(None);
     };
     if !on_node {
-        // A desk stands for the machine that has the name now.
         let holder = facts.claims.iter().find(|claim| claim.fqdn == node.fqdn);
         let row = facts.own.as_ref().map(|row| &row.instance_id);
         if let Some(known) = row.or(holder.map(|claim| &claim.instance_id)) {
             node.instance_id.clone_from(known);
         }
     }
+    Ok(Some(node))
+}
+
+/// May this machine have its name and its role?
+pub(super) async fn role_claim(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let Some(node) = standing(context).await? else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
+    let Some(facts) = facts(context).await? else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
     Ok(match claim::judge(&node, facts) {
         Ok(Step::Nothing) => Found::passed(),
         Ok(Step::Take { role }) => {

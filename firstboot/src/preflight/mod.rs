@@ -31,6 +31,12 @@ use crate::paths::Paths;
 /// reached, and refused the user.
 const NO_DATABASE: &str = "not tried: the check \"database\" did not pass";
 
+/// Why `check` alone tries things out.
+const RUN_DOES_IT: &str = "the run does it next";
+
+/// Why a node that is stopped anyway is not rehearsed.
+const OTHERS_FIRST: &str = "other findings come first";
+
 /// What a check may look at.
 pub struct Context<'c> {
     /// The machine.

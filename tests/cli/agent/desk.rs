@@ -90,6 +90,7 @@ fn a_check_rehearses_and_changes_nothing() {
             "bootstrap",
             "versions",
             "role-claim",
+            "passage",
             "network-node"
         ]
     );

@@ -34,6 +34,7 @@ mod pki;
 mod privileges;
 #[cfg(test)]
 mod reference;
+mod rehearsal;
 #[cfg(test)]
 mod runs;
 #[cfg(test)]
