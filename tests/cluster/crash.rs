@@ -15,13 +15,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use support::agent::{Agent, OPERATIONS};
 use support::matrix::{Outcome, Section};
 use support::normal::{EndState, end_state};
 use support::proxy::{Proxy, Side};
 use support::steps::{CHECKS, GOODBYE, Point, Script};
-use support::{Admin, Server, dsn};
+use support::{Admin, Server, dsn, kill};
 
 /// What happens at the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -119,25 +119,6 @@ impl Bench {
             self.run_well("the run after the blow");
         }
         Some(outcome)
-    }
-}
-
-/// Kills the agent and waits until it is dead, so that it does not notice the
-/// broken connection and act on it.
-fn kill(victim: &Mutex<Option<Pid>>) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let pid = loop {
-        if let Some(pid) = *victim.lock().unwrap() {
-            break pid;
-        }
-        assert!(Instant::now() < deadline);
-        thread::sleep(Duration::from_millis(1));
-    };
-    let _ = kill_process(pid, Signal::KILL);
-    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
-        assert!(Instant::now() < deadline);
-        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -46,11 +46,13 @@ impl Outcome {
 const HEAD: &str = "\
 # Crash matrix
 
-What becomes of a bootstrap that a fault strikes, by fault and by the part of the work that it strikes. Written by the tests under `tests/cluster` (`SF_EVERY_STEP=1 SF_UPDATE_REFERENCE=1 cargo test -p sf-firstboot --test cluster_crash --test cluster_trouble --test cluster_galera`); without these variables the same tests try a sample of the points of most faults, and fail where an outcome is worse than what is written here.
+What becomes of a bootstrap that a fault strikes, by fault and by the part of the work that it strikes. Written by the tests under `tests/cluster` (`SF_EVERY_STEP=1 SF_UPDATE_REFERENCE=1 cargo test -p sf-firstboot --test cluster_crash --test cluster_trouble --test cluster_galera --test cluster_passage`); without these variables the same tests try a sample of the points of most faults, and fail where an outcome is worse than what is written here.
 
 The real agent runs `bootstrap-cluster` against a real server, with a proxy between them that counts the client's commands and stops the run at one of them: before the server has seen the command, or after the server has executed it and before the client has the answer. There the fault strikes. **In every line every run ended, after recovery, in the rows of an undisturbed run, compared row for row: nothing twice, nothing half, nothing lost.** Points are the sides of commands at which a run was struck.
 
 In the parts `checks` and `tables` nothing of the cluster has been written yet; the other parts are the operations, each one transaction. Exit code 75 is what systemd starts the agent again for, by itself; a run that is struck during its checks may always end so, whatever its line says, depending on whether it was just connecting.
+
+The sections that begin with \"Gate\" are about a node of a cluster that is there: the agent's whole `run`, struck at both sides of every command from reading the versions to the last of the passage.
 ";
 
 /// The section of one fault.
@@ -71,6 +73,16 @@ impl Section {
             title: format!("{server}: {fault}"),
             about,
             order: script.parts(),
+            cells: BTreeMap::new(),
+        }
+    }
+
+    /// For a fault at the gate: the parts are ways through it.
+    pub(crate) fn at_the_gate(fault: &str, about: &'static str, ways: &[&'static str]) -> Self {
+        Self {
+            title: format!("Gate, MariaDB 10.11: {fault}"),
+            about,
+            order: ways.to_vec(),
             cells: BTreeMap::new(),
         }
     }

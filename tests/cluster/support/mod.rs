@@ -254,6 +254,25 @@ pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     }
 }
 
+/// Kills the agent and waits until it is dead, so that it does not notice the
+/// broken connection and act on it.
+pub(crate) fn kill(victim: &Mutex<Option<Pid>>) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let pid = loop {
+        if let Some(pid) = *victim.lock().unwrap() {
+            break pid;
+        }
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let _ = kill_process(pid, Signal::KILL);
+    let stat = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    while std::fs::read_to_string(&stat).is_ok_and(|text| !text.contains(") Z ")) {
+        assert!(Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// The server that the tests of one process share; it ends with its last user.
 pub(crate) fn shared() -> Arc<Server> {
     static SHARED: Mutex<Weak<Server>> = Mutex::new(Weak::new());
