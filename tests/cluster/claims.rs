@@ -14,6 +14,7 @@ use sf_firstboot::database::Connector;
 use sf_firstboot::failure::Failure;
 use sf_firstboot::fleet::{self, State, hand, trace};
 use sf_firstboot::gate::{self, Clearance, Node, Progress};
+use support::handover::Ground;
 use support::lot::Barrier;
 use support::metadata::{bootstrapped, dump, image, within};
 use support::proxy::{At, Proxy, Side, Then};
@@ -91,6 +92,16 @@ fn of_many_network_nodes_at_once_exactly_one_holds_the_role() {
             "1"
         );
     }
+}
+
+/// The role is released, and handed over, while its holder passes the gate.
+#[test]
+fn who_is_cleared_for_the_role_last_holds_it() {
+    let server = shared();
+    server.database("crossed");
+    let at = server.address();
+    let mut ground = Ground::new("crossed", at, at, server.admin());
+    println!("handed over at {} points", ground.hand_over());
 }
 
 #[test]

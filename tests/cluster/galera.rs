@@ -27,6 +27,7 @@ use sf_firstboot::database::Connector;
 use support::agent::{Agent, OPERATIONS};
 use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
+use support::handover;
 use support::lot::{Barrier, Lot, Run};
 use support::matrix::{Outcome, Section};
 use support::metadata::{bootstrapped, dump};
@@ -298,6 +299,19 @@ fn passages_that_cross_on_two_servers_leave_what_the_rules_allow() {
         "Galera: {} crossings at {points} points",
         crossing::ALL.len()
     );
+}
+
+/// As on one server (`claims.rs`), with the holder on another one than the desk
+/// and the heir.
+#[test]
+fn the_role_is_handed_over_while_its_holder_passes_on_another_server() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    make(&cluster, "handover");
+    let (first, second) = (cluster.address(0), cluster.address(1));
+    let mut ground = handover::Ground::new("handover", first, second, cluster.admin(1));
+    println!("Galera: handed over at {} points", ground.hand_over());
+    same_everywhere(&cluster, "handover");
 }
 
 /// Connectors to the servers one by one, for a database that is bootstrapped.

@@ -8,6 +8,7 @@ pub(crate) mod agent;
 pub(crate) mod build;
 pub(crate) mod crossing;
 pub(crate) mod galera;
+pub(crate) mod handover;
 pub(crate) mod history;
 pub(crate) mod lot;
 pub(crate) mod matrix;
