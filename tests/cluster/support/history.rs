@@ -1,5 +1,6 @@
 //! A cluster's history as a model: nodes boot, are updated, rolled back, go
-//! off and are forgotten; daemons restart; the database is lost or restored.
+//! off and are forgotten; daemons restart; the database is lost, restored, or
+//! bootstrapped anew beside nodes that run.
 //! Decisions are the agent's own ([`gate::decide`], [`gate::restart`]), what
 //! they do to the tables is written here once more, by hand.
 
@@ -75,6 +76,12 @@ pub(crate) enum Event {
     Forget(usize),
     /// A daemon of a running node restarts.
     Restart(usize),
+    /// The node comes up with an image of the database tier, of that series:
+    /// where it finds no cluster it makes one, unless it has belonged to one.
+    Bootstrap(usize, Minor),
+    /// An operator makes a node that is off forget that it has belonged to a
+    /// cluster (or wipes its disk).
+    Reset(usize),
     /// All tables are gone.
     Lose,
     /// A backup is made.
@@ -91,6 +98,11 @@ pub(crate) struct Cluster {
     pub(crate) backup: Option<Record>,
     /// What each node runs that was cleared to start in its current boot.
     pub(crate) running: BTreeMap<usize, Minor>,
+    /// Nodes that have belonged to a cluster, and know it (`cluster.json`).
+    pub(crate) members: BTreeSet<usize>,
+    /// Running nodes that were cleared by a record that was lost since, and of
+    /// which the record of today does not know.
+    pub(crate) strays: BTreeSet<usize>,
 }
 
 /// How an event ended.
@@ -122,7 +134,8 @@ impl Cluster {
     /// restores only what was backed up.
     pub(crate) fn possible(&self, event: Event) -> bool {
         match event {
-            Event::Boot(..) => true,
+            Event::Boot(..) | Event::Bootstrap(..) => true,
+            Event::Reset(node) => !self.running.contains_key(&node) && self.members.contains(&node),
             Event::Off(node) | Event::Restart(node) => self.running.contains_key(&node),
             Event::Forget(node) => {
                 !self.running.contains_key(&node)
@@ -140,15 +153,31 @@ impl Cluster {
     pub(crate) fn apply(&mut self, event: Event) -> Ended {
         match event {
             Event::Boot(node, minor) => {
-                self.running.remove(&node);
+                self.stop(node);
                 let ended = self.pass(node, minor);
                 if ended == Ended::Well {
                     self.running.insert(node, minor);
+                    self.members.insert(node);
                 }
                 ended
             }
+            Event::Bootstrap(node, minor) if self.record.is_none() => {
+                self.stop(node);
+                if self.members.contains(&node) {
+                    return Ended::Stopped("SF-CLUSTER-LOST");
+                }
+                self.record = Self::new(minor).record;
+                // Those that run are not on it.
+                self.strays = self.running.keys().copied().collect();
+                self.apply(Event::Boot(node, minor))
+            }
+            Event::Bootstrap(node, minor) => self.apply(Event::Boot(node, minor)),
+            Event::Reset(node) => {
+                self.members.remove(&node);
+                Ended::Well
+            }
             Event::Off(node) => {
-                self.running.remove(&node);
+                self.stop(node);
                 Ended::Well
             }
             Event::Forget(node) => {
@@ -171,6 +200,11 @@ impl Cluster {
                 Ended::Well
             }
         }
+    }
+
+    fn stop(&mut self, node: usize) {
+        self.running.remove(&node);
+        self.strays.remove(&node);
     }
 
     fn facts(&self, about: usize) -> Facts {
@@ -250,28 +284,43 @@ impl Cluster {
         ) {
             Ok(May::Unrecorded) => {
                 let ended = self.pass(node, minor);
-                if ended != Ended::Well {
-                    self.running.remove(&node);
+                if ended == Ended::Well {
+                    self.strays.remove(&node);
+                } else {
+                    self.stop(node);
                 }
                 ended
             }
             Ok(_) => Ended::Well,
             Err(failure) => {
-                self.running.remove(&node);
+                self.stop(node);
                 Ended::Stopped(failure.code.id)
             }
         }
     }
 
-    /// What must hold whatever has happened.
+    /// May these series run together?
+    fn together(mut series: impl Iterator<Item = Minor>) -> bool {
+        let Some(first) = series.next() else {
+            return true;
+        };
+        let (low, high) = series.fold((first, first), |(low, high), minor| {
+            (low.min(minor), high.max(minor))
+        });
+        high - low <= 1
+    }
+
+    /// Do series run together that must not, strays among them?
+    pub(crate) fn torn(&self) -> bool {
+        !Self::together(self.running.values().copied())
+    }
+
+    /// What must hold whatever has happened. Of strays no record knows.
     pub(crate) fn check(&self) {
-        let series: BTreeSet<Minor> = self.running.values().copied().collect();
+        let known = self.running.iter();
+        let known = known.filter(|(node, _)| !self.strays.contains(node));
         assert!(
-            series.len() <= 2
-                && series
-                    .last()
-                    .zip(series.first())
-                    .is_none_or(|(l, f)| l - f <= 1),
+            Self::together(known.map(|(_, minor)| *minor)),
             "series run together that must not: {self:?}"
         );
         let Some(record) = &self.record else { return };
@@ -298,17 +347,23 @@ impl Cluster {
                     of(&self.record, node),
                     of(&self.backup, node),
                     self.running.get(&node).copied(),
+                    self.members.contains(&node),
+                    self.strays.contains(&node),
                 )
             })
             .collect();
         all.sort_unstable();
         let mut same = self.clone();
         same.running.clear();
+        same.members.clear();
+        same.strays.clear();
         for record in [&mut same.record, &mut same.backup].into_iter().flatten() {
             record.rows.clear();
             record.slots.sort_unstable();
         }
-        for (node, (row, saved, running)) in all.into_iter().enumerate() {
+        for (node, (row, saved, running, member, stray)) in all.into_iter().enumerate() {
+            same.members.extend(member.then_some(node));
+            same.strays.extend(stray.then_some(node));
             if let (Some(record), Some(row)) = (&mut same.record, row) {
                 record.rows.insert(node, row);
             }
