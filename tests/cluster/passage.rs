@@ -322,6 +322,30 @@ fn what_is_done_by_hand_is_done_and_recorded_once_wherever_it_is_cut_off() {
     }
 }
 
+/// A node that died while it made the release's tables, on the cluster's first
+/// boot, has a claim and no row.
+#[test]
+fn who_died_making_the_tables_is_forgotten_with_its_claim() {
+    let server = shared();
+    let mut bench = Bench::new(&server, "maker");
+    let before = "INSERT INTO bootstrap_claims VALUES ('schema', 'db1.example', 'm', 5)";
+    bench.reset(before, "");
+    let ran = desk(&bench, &["forget", "db1"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let warned = "db1.example holds the schema role";
+    assert!(ran.stderr.contains(warned), "{}", ran.stderr);
+    assert_eq!(
+        bench.admin.cell("SELECT COUNT(*) FROM bootstrap_claims"),
+        "0"
+    );
+    let event = bench
+        .admin
+        .rows("SELECT action, subject, detail FROM bootstrap_events");
+    assert_eq!(event[0][..2], ["forget", "db1.example"]);
+    assert!(event[0][2].contains("claim schema"), "{event:?}");
+    assert_eq!(desk(&bench, &["forget", "db1"]).code, 64);
+}
+
 /// A rehearsal gives way, and holds nobody up for long.
 #[test]
 fn nobody_waits_for_a_rehearsal_and_it_waits_for_nobody() {
