@@ -136,7 +136,10 @@ fn what_is_printed_is_enough_and_none_of_it_can_be_left_out() {
             );
             server.sql(&format!("GRANT {privilege} ON {scope} TO `{role}`@`%`"));
         }
-        assert_eq!(node.agent(&["check"]).code, 0);
+        let ran = node.agent(&["check"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let tried = "Rehearsed and rolled back: the gate's passage.";
+        assert!(ran.stdout.contains(tried), "{}", ran.stdout);
     }
 }
 
