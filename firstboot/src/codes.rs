@@ -74,6 +74,9 @@ codes! {
     AGENT_START = "SF-AGENT-START", Transient, "systemd could not start the agent",
         "Nothing of the agent has run, so nothing was checked or written.",
         "See the cause in the unit's journal; look at the disk (`journalctl -k -p err`, `df -h /var`) and at the mounts (`findmnt /var /run`).";
+    AGENT_KILLED = "SF-AGENT-KILLED", Transient, "the agent was killed",
+        "It did not get to say how far it came; systemd starts it again, and what it had begun is taken up.",
+        "Once is nothing: somebody ended it, or memory was short for a moment. If it goes on, see who did it in the unit's journal (`journalctl -b -u sf-firstboot`) and in the kernel's (`journalctl -k -b`): for want of memory, give the node more of it.";
     CREDENTIAL_CLOSED = "SF-CREDENTIAL-CLOSED", Configuration, "a credential of this node cannot be opened",
         "systemd starts nothing that takes credentials while one of them cannot be opened: whoever sealed it meant it to be used.",
         "It was sealed for another machine or under another name, or it is not sealed at all; with Secure Boot on, one with the null key is refused too. Seal it anew for this node (`sf-image metadata seal`), or delete its file in the ESP, and reboot.";

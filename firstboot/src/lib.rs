@@ -22,6 +22,7 @@ pub mod image;
 pub mod log;
 pub mod metrics;
 pub mod migration;
+pub mod panics;
 pub mod paths;
 pub mod pki;
 pub mod preflight;

@@ -144,7 +144,8 @@ impl Reporter {
     /// Continues from what an earlier run of this boot wrote.
     pub fn resume(paths: &Paths) -> Self {
         let mut reporter = Self::new(paths, Audience::Node);
-        if let Some(before) = Status::read(paths) {
+        let ours = Status::read(paths).filter(|before| before.boot_id == reporter.status.boot_id);
+        if let Some(before) = ours {
             let Status {
                 started_at,
                 boot_id,

@@ -1,6 +1,6 @@
-//! When systemd could not even start the agent. Nothing of the agent has run
-//! then, so the card is made by a command of its own behind the unit's end
-//! (`ExecStopPost=`), which needs none of what failed.
+//! When the agent could not tell how it ended: systemd could not even start
+//! it, or it was killed. The card is made by a command of its own behind the
+//! unit's end (`ExecStopPost=`), which needs none of what failed.
 
 use crate::codes;
 use crate::failure::Failure;
@@ -27,13 +27,82 @@ const STEPS: [(u8, &str); 9] = [
     (241, "its standard error"),
 ];
 
-/// Why the agent did not start; `None` when it did, and has told how it ended.
-/// `code` and `status` are systemd's `$EXIT_CODE` and `$EXIT_STATUS`.
-pub fn failure(paths: &Paths, code: &str, status: &str) -> Option<Failure> {
-    let status: u8 = status.parse().ok()?;
-    if code != "exited" || !(FIRST..=LAST).contains(&status) {
-        return None;
+/// Signals that a process brings upon itself, by a defect or on a machine that
+/// is broken. They would come again: the unit lists them as not to be retried.
+const DEFECTS: [&str; 7] = ["ABRT", "BUS", "FPE", "ILL", "SEGV", "SYS", "TRAP"];
+
+/// Signals that ask a process to end: somebody stopped the unit, or the node
+/// goes down.
+const ASKED: [&str; 4] = ["HUP", "INT", "PIPE", "TERM"];
+
+/// How the agent's process ended, as systemd tells it in the environment.
+#[derive(Debug, Default)]
+pub struct End {
+    /// `$EXIT_CODE`: `exited`, `killed` or `dumped`.
+    pub code: String,
+    /// `$EXIT_STATUS`: a number, or the name of a signal.
+    pub status: String,
+    /// `$SERVICE_RESULT`: of interest is `oom-kill`.
+    pub result: String,
+    /// Does the status file say that the run goes on? A run that ended by
+    /// itself has changed that.
+    pub untold: bool,
+}
+
+impl End {
+    /// Has the agent run at all?
+    pub fn ran(&self) -> bool {
+        self.untold && !self.unstarted()
     }
+
+    fn unstarted(&self) -> bool {
+        let status = self.status.parse::<u8>();
+        self.code == "exited" && status.is_ok_and(|status| (FIRST..=LAST).contains(&status))
+    }
+}
+
+/// What the agent has not told itself; `None` when it has, or when its end was
+/// asked for.
+pub fn failure(paths: &Paths, end: &End) -> Option<Failure> {
+    if end.unstarted() {
+        return unstarted(paths, &end.status);
+    }
+    let ended = |code, what: String| {
+        Failure::new(code, what)
+            .source("sf-firstboot.service")
+            .next_command("journalctl -b -u sf-firstboot")
+    };
+    let signal = end.status.as_str();
+    match end.code.as_str() {
+        // A panic whose card could not be made.
+        "exited" if signal == "70" && end.untold => Some(ended(
+            &codes::INTERNAL,
+            "the agent came upon a defect of its own, and could not say which".into(),
+        )),
+        "killed" | "dumped" if end.result == "oom-kill" => Some(
+            ended(
+                &codes::AGENT_KILLED,
+                "the kernel killed the agent, since this node had no memory left".into(),
+            )
+            .next_command("journalctl -k -b"),
+        ),
+        "killed" | "dumped" if DEFECTS.contains(&signal) => Some(
+            ended(
+                &codes::INTERNAL,
+                format!("the agent crashed with the signal SIG{signal}"),
+            )
+            .because("a defect of the agent, or memory or a disk of this node that is broken"),
+        ),
+        "killed" | "dumped" if !ASKED.contains(&signal) => Some(ended(
+            &codes::AGENT_KILLED,
+            format!("the agent was ended from outside, with the signal SIG{signal}"),
+        )),
+        _ => None,
+    }
+}
+
+fn unstarted(paths: &Paths, status: &str) -> Option<Failure> {
+    let status: u8 = status.parse().ok()?;
     if status == CREDENTIALS {
         return Some(credentials(paths));
     }
@@ -95,35 +164,91 @@ mod tests {
     use super::*;
     use crate::testing;
 
+    fn ended(code: &str, status: &str, result: &str) -> End {
+        End {
+            code: code.into(),
+            status: status.into(),
+            result: result.into(),
+            untold: false,
+        }
+    }
+
     #[test]
     fn only_what_the_agent_cannot_tell_itself_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::under(dir.path());
+        let failure = |code: &str, status: &str| failure(&paths, &ended(code, status, ""));
         for (code, status) in [
             ("exited", "0"),
+            ("exited", "70"),
             ("exited", "75"),
             ("exited", "78"),
             ("killed", "TERM"),
-            ("dumped", "ABRT"),
+            ("killed", "INT"),
             ("", ""),
         ] {
-            assert!(failure(&paths, code, status).is_none(), "{code} {status}");
+            assert!(failure(code, status).is_none(), "{code} {status}");
         }
-        let told = failure(&paths, "exited", "238").unwrap();
+        let told = failure("exited", "238").unwrap();
         assert_eq!(
             told.to_string(),
             "SF-AGENT-START: systemd could not start the agent: its state folder in /var/lib \
              could not be set up"
         );
         assert!(told.kind().retried());
-        assert!(failure(&paths, "exited", "212").is_some());
+        assert!(failure("exited", "212").is_some());
+    }
+
+    #[test]
+    fn a_killed_agent_is_told_by_what_killed_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        for (code, status, result, told, said) in [
+            ("killed", "KILL", "signal", "SF-AGENT-KILLED", "SIGKILL"),
+            ("killed", "KILL", "oom-kill", "SF-AGENT-KILLED", "memory"),
+            // With a child killed for want of memory, the agent is asked to end.
+            ("killed", "TERM", "oom-kill", "SF-AGENT-KILLED", "memory"),
+            ("killed", "USR1", "signal", "SF-AGENT-KILLED", "SIGUSR1"),
+            ("killed", "SEGV", "signal", "SF-INTERNAL", "SIGSEGV"),
+            ("dumped", "ABRT", "core-dump", "SF-INTERNAL", "SIGABRT"),
+        ] {
+            let failure = failure(&paths, &ended(code, status, result)).unwrap();
+            assert_eq!(failure.code.id, told, "{status} {result}");
+            assert!(failure.what.contains(said), "{failure}");
+            let next = failure.next_command.unwrap();
+            assert_eq!(next.contains("-k"), result == "oom-kill", "{next}");
+        }
+        let mut end = ended("exited", "70", "exit-code");
+        end.untold = true;
+        let told = failure(&paths, &end).unwrap();
+        assert_eq!(told.code.id, "SF-INTERNAL");
+    }
+
+    /// What is told as final is not tried again, and the other way round.
+    #[test]
+    fn systemd_does_not_retry_defects() {
+        let unit = |name: &str| {
+            let folder = "../mkosi.extra/usr/lib/systemd/system";
+            let path = format!("{}/{folder}/{name}", env!("CARGO_MANIFEST_DIR"));
+            std::fs::read_to_string(path).unwrap()
+        };
+        for name in ["sf-firstboot.service", "sf-ready.service"] {
+            let unit = unit(name);
+            let signals: Vec<&str> = unit
+                .lines()
+                .filter_map(|line| line.strip_prefix("RestartPreventExitStatus="))
+                .flat_map(str::split_whitespace)
+                .filter_map(|status| status.strip_prefix("SIG"))
+                .collect();
+            assert_eq!(signals, DEFECTS, "{name}");
+        }
     }
 
     #[test]
     fn the_credentials_that_are_closed_are_named_with_the_reason() {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::under(dir.path());
-        let told = failure(&paths, "exited", "243").unwrap();
+        let told = failure(&paths, &ended("exited", "243", "")).unwrap();
         assert_eq!(told.what, "a credential of this node cannot be opened");
         assert_eq!(
             told.next_command.as_deref(),
@@ -139,7 +264,7 @@ mod tests {
             "#!/bin/sh\n[ \"$2\" = --name=sf.metadata ] && exit 0\n\
              echo 'Failed to determine local credential key' >&2; exit 1\n",
         );
-        let told = failure(&paths, "exited", "243").unwrap();
+        let told = failure(&paths, &ended("exited", "243", "")).unwrap();
         assert_eq!(told.what, "the credential sf.database.dsn cannot be opened");
         assert!(!told.kind().retried());
         assert!(told.source.unwrap().contains("ESP"));
@@ -156,7 +281,7 @@ mod tests {
         let store = paths.at("/etc/credstore.encrypted");
         std::fs::create_dir_all(&store).unwrap();
         std::fs::write(store.join("other.service"), "sealed").unwrap();
-        let told = failure(&paths, "exited", "243").unwrap();
+        let told = failure(&paths, &ended("exited", "243", "")).unwrap();
         assert_eq!(told.what, "the credential other.service cannot be opened");
         assert_eq!(told.source.as_deref(), Some("/etc/credstore.encrypted"));
     }

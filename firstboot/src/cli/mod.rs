@@ -32,7 +32,9 @@ use crate::codes;
 use crate::failure::Failure;
 use crate::image::Given;
 use crate::log;
+use crate::panics;
 use crate::paths::Paths;
+use crate::report::{Reporter, by_hand};
 use crate::sources::Remote;
 
 /// Checks this node, joins or bootstraps the cluster, and starts Shaken Fist.
@@ -102,6 +104,11 @@ impl Command {
             | Self::Report(_)
             | Self::Stopped(_) => (Again::default(), false),
         }
+    }
+
+    /// Does its end stand for the node's, with a card on the console?
+    fn is_the_nodes_run(&self) -> bool {
+        matches!(self, Self::Run(_) | Self::Ready(_))
     }
 }
 
@@ -206,6 +213,18 @@ pub fn main() -> ExitCode {
     log::start(cli.log_format, &cli.log_level);
     let paths = Paths::under(&cli.root);
     let (again, json) = cli.command.caller();
+    let of_the_node = cli.command.is_the_nodes_run();
+    panics::install({
+        let (paths, again) = (paths.clone(), again.clone());
+        move |card| {
+            if of_the_node {
+                Reporter::resume(&paths).failed(card);
+            }
+            if !of_the_node || by_hand() {
+                tell(&again.card(card.clone()), json);
+            }
+        }
+    });
     let outcome = match cli.command {
         Command::Run(command) => command.run(&paths),
         Command::Check(command) => command.run(&paths),
@@ -224,15 +243,20 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stop::Said(code)) => ExitCode::from(code),
         Err(Stop::Card(card)) => {
-            let card = again.card(card);
-            if json {
-                // Where this cannot be written either, the text says so.
-                let _unwritten = print_failed(&card);
-            }
-            narrate(&card.errors());
-            ExitCode::from(card.exit_code())
+            let exit_code = card.exit_code();
+            tell(&again.card(card), json);
+            ExitCode::from(exit_code)
         }
     }
+}
+
+/// Shows a person, or the program that asked for JSON, what went wrong.
+fn tell(card: &Card, json: bool) {
+    if json {
+        // Where this cannot be written either, the text says so.
+        let _unwritten = print_failed(card);
+    }
+    narrate(&card.errors());
 }
 
 /// For commands that change the system.

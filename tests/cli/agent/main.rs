@@ -11,6 +11,8 @@ mod desk;
 #[cfg(test)]
 mod documented;
 #[cfg(test)]
+mod ended;
+#[cfg(test)]
 mod fetched;
 #[cfg(test)]
 mod fleet;
