@@ -427,6 +427,9 @@ codes! {
     CLUSTER_LOST = "SF-CLUSTER-LOST", Refused, "the cluster that this node belongs to is not in the database",
         "To bootstrap again would make a second cluster with other secrets, beside nodes that still run the first.",
         "Correct database.dsn, or restore the database from a backup; to make a new cluster on purpose, run `sf-firstboot reset` on this node.";
+    STATE_DAMAGED = "SF-STATE-DAMAGED", Refused, "what this node knows of its cluster cannot be read",
+        "The database is empty: either the cluster is lost, and to bootstrap again would make a second one, or there was none.",
+        "Where there was a cluster, correct database.dsn or restore the database from a backup: the file is then made anew by itself. To make a new cluster on purpose, run `sf-firstboot reset` on this node.";
 }
 
 /// The code with this id, compared without case.

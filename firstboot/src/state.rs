@@ -72,9 +72,25 @@ impl Membership {
 /// File of the membership.
 pub const MEMBERSHIP: &str = "cluster.json";
 
-/// The cluster that this node has joined, if any.
-pub fn membership(paths: &Paths) -> Option<Membership> {
-    serde_json::from_str(&fs::read_to_string(paths.state(MEMBERSHIP)).ok()?).ok()
+/// The cluster that this node has joined, if any. A file that is there and
+/// cannot be read is no answer: it does not say that there was none.
+pub fn membership(paths: &Paths) -> Result<Option<Membership>, Failure> {
+    let path = paths.state(MEMBERSHIP);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => Err(error),
+    };
+    text.and_then(|text| serde_json::from_str(&text).map_err(std::io::Error::from))
+        .map(Some)
+        .map_err(|error| {
+            Failure::new(
+                &codes::STATE_DAMAGED,
+                "the file that says which cluster this node belongs to cannot be read",
+            )
+            .source(paths.shown(&path))
+            .cause(&error)
+        })
 }
 
 /// Keeps it.

@@ -26,11 +26,14 @@ impl Ledger {
     /// Notes the files that are about to be written. A run that is cut short
     /// leaves a ledger that has the old ones and the new ones.
     pub fn open(paths: &Paths, now: impl IntoIterator<Item = String>) -> Result<Self, Failure> {
-        // One that cannot be read counts as none: nothing is removed by guess.
-        let before: BTreeSet<String> = fs::read_to_string(paths.state(FILE))
-            .ok()
-            .and_then(|text| serde_json::from_str(&text).ok())
-            .unwrap_or_default();
+        let before = read(paths).unwrap_or_else(|error| {
+            tracing::warn!(
+                cause = %error,
+                "{} cannot be read: files of earlier runs that are no longer wanted stay",
+                paths.shown(&paths.state(FILE))
+            );
+            BTreeSet::new()
+        });
         let now: BTreeSet<String> = now.into_iter().collect();
         keep(paths, &before.union(&now).cloned().collect())?;
         Ok(Self { before, now })
@@ -46,6 +49,15 @@ impl Ledger {
             }
         }
         keep(paths, &self.now)
+    }
+}
+
+/// One that cannot be read counts as none: nothing is removed by guess.
+fn read(paths: &Paths) -> std::io::Result<BTreeSet<String>> {
+    match fs::read_to_string(paths.state(FILE)) {
+        Ok(text) => Ok(serde_json::from_str(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
     }
 }
 

@@ -188,7 +188,7 @@ pub static CHECKS: &[Check] = &[
         about: "the cluster that this node belongs to is still there",
         on_node: true,
         timely: false,
-        codes: &[&codes::CLUSTER_LOST],
+        codes: &[&codes::CLUSTER_LOST, &codes::STATE_DAMAGED],
         run: |context| Box::pin(fleet::membership(context)),
     },
     Check {

@@ -121,19 +121,37 @@ pub(super) async fn network_node(context: &mut Context<'_>) -> Result<Found, Fai
 /// Is the cluster that this node belongs to still in the database, so that a
 /// bootstrap would not make a second one?
 pub(super) async fn membership(context: &mut Context<'_>) -> Result<Found, Failure> {
-    let Some(kept) = state::membership(context.paths) else {
-        return Ok(Found::noted(
-            "this node has not belonged to a cluster before",
-        ));
+    let kept = match state::membership(context.paths) {
+        Ok(Some(kept)) => Ok(kept),
+        Ok(None) => {
+            return Ok(Found::noted(
+                "this node has not belonged to a cluster before",
+            ));
+        }
+        Err(damaged) => Err(damaged),
     };
     let bootstraps = engine::bootstraps(context.node);
-    let name = identity_of(&kept);
     let Some(session) = &mut context.session else {
         return Ok(Found::skipped(super::NO_DATABASE));
     };
     let (server, database) = (session.server().to_owned(), session.database().to_owned());
     let cluster = database::read_cluster(session).await?;
-    match state::Membership::of(&cluster.operations) {
+    let found = state::Membership::of(&cluster.operations);
+    let kept = match kept {
+        Ok(kept) => kept,
+        // Only a bootstrap has to know; the end of the run writes it anew.
+        Err(damaged) if found.is_some() || !bootstraps => {
+            tracing::warn!(code = damaged.code.id, "{damaged}; it is made anew");
+            return Ok(Found::noted(format!("{}; it is made anew", damaged.what)));
+        }
+        Err(damaged) => {
+            return Ok(Found::Failed {
+                findings: vec![damaged.next_command("sf-firstboot check")],
+            });
+        }
+    };
+    let name = identity_of(&kept);
+    match found {
         Some(found) if found == kept => Ok(Found::noted(format!("still {name}"))),
         Some(found) => Ok(Found::noted(format!(
             "this node belonged to {name}; the database holds {}",

@@ -298,6 +298,43 @@ fn a_lost_database_is_not_bootstrapped_again_by_its_members() {
     );
 }
 
+/// The file that says which cluster a node belongs to is damaged: that is not
+/// the same as belonging to none.
+#[test]
+fn a_node_that_cannot_read_its_membership_makes_no_second_cluster() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    let file = node.root().join("var/lib/sf-firstboot/cluster.json");
+    let membership = std::fs::read(&file).unwrap();
+    let damage = || std::fs::write(&file, [0; 40]).unwrap();
+    // With the cluster in the database nothing hangs on it.
+    damage();
+    node.edit("wait = \"20s\"", "wait = \"21s\"");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    assert_eq!(std::fs::read(&file).unwrap(), membership);
+    server.sql("DROP DATABASE shakenfist; CREATE DATABASE shakenfist CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;");
+    damage();
+    node.console();
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    let console = node.console().replace("\n         ", " ");
+    for part in [
+        "SF-STATE-DAMAGED",
+        "/var/lib/sf-firstboot/cluster.json",
+        "restore the database from a backup",
+    ] {
+        assert!(console.contains(part), "{part} not in {console}");
+    }
+    assert_eq!(server.dump(), "");
+    // Nor does one that cannot be opened at all count as none.
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    assert_eq!(node.agent(&["run"]).code, 77);
+    assert_eq!(server.dump(), "");
+}
+
 /// A systemctl by which no daemon runs.
 const DOWN: &str = "echo \"$*\" >>\"$ROOT/systemctl.log\"\n\
                     [ \"$1\" != show ] || printf 'ActiveState=inactive\nSubState=dead\nNRestarts=0\n'";
