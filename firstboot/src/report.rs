@@ -94,6 +94,8 @@ pub struct Reporter {
     by_hand: bool,
     /// Not the first attempt of this boot.
     again: bool,
+    /// What the attempt before has told the console to be resumed.
+    resumed_before: Option<String>,
     began: Instant,
     /// The phase under way, and since when.
     under_way: Option<(Phase, Instant)>,
@@ -124,6 +126,7 @@ impl Reporter {
             paths: paths.clone(),
             audience,
             again,
+            resumed_before: before.resumed.clone().filter(|_| again),
             by_hand: by_hand(),
             began: Instant::now(),
             under_way: None,
@@ -162,6 +165,11 @@ impl Reporter {
             };
         }
         reporter
+    }
+
+    /// Is it in this phase, or in a later one?
+    pub fn has_reached(&self, phase: Phase) -> bool {
+        self.under_way.is_some_and(|(now, _)| now >= phase)
     }
 
     /// The phase that it is in.
@@ -207,12 +215,15 @@ impl Reporter {
         }
     }
 
-    /// An earlier run began at this time and did not end.
+    /// An earlier run began at this time and was not finished. The console is
+    /// told once, not by each attempt.
     pub fn resumed(&mut self, began: &str) {
-        tracing::warn!(began, "a first boot that was cut short is resumed");
-        self.say(&format!(
-            "sf-firstboot: resuming a first boot that began {began} and was cut short"
-        ));
+        tracing::warn!(began, "a first boot that was not finished is resumed");
+        if self.resumed_before.as_deref() != Some(began) {
+            self.say(&format!(
+                "sf-firstboot: resuming a first boot that began {began} and was not finished"
+            ));
+        }
         self.status.resumed = Some(began.to_owned());
     }
 

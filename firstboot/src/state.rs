@@ -39,7 +39,7 @@ pub struct Mark {
 pub enum Before {
     /// Nothing: the first run, or the first for this instance, image or metadata.
     Nothing,
-    /// A run that began to write at this time, and did not end.
+    /// A run that began to write at this time, and was not finished.
     Interrupted(String),
     /// A run for the same instance, image and metadata ended well.
     Done,
@@ -113,33 +113,58 @@ const BEGUN: &str = "begun.json";
 /// What earlier runs left for `key`. A mark that cannot be read counts as none:
 /// all operations are idempotent, so running in full is always right.
 pub fn before(paths: &Paths, key: &Key) -> Before {
-    let read = |name| -> Option<Mark> {
-        serde_json::from_str(&fs::read_to_string(paths.state(name)).ok()?).ok()
-    };
-    match (read(BEGUN), read(DONE)) {
+    match (read(paths, BEGUN), read(paths, DONE)) {
         (Some(begun), _) if begun.key.instance == key.instance => Before::Interrupted(begun.at),
         (_, Some(done)) if done.key == *key => Before::Done,
         _ => Before::Nothing,
     }
 }
 
-/// Records that writing begins.
+fn read(paths: &Paths, name: &str) -> Option<Mark> {
+    serde_json::from_str(&fs::read_to_string(paths.state(name)).ok()?).ok()
+}
+
+/// Records that writing begins. A run that takes up an earlier one began when
+/// that one did.
 pub fn begin(paths: &Paths, key: &Key) -> Result<(), Failure> {
-    set(paths, BEGUN, key)
+    let at = read(paths, BEGUN)
+        .filter(|begun| begun.key.instance == key.instance)
+        .map_or_else(crate::clock::now, |begun| begun.at);
+    set(paths, BEGUN, key, at)
+}
+
+/// Takes that back: the run ended by itself, with a card, before it changed
+/// anything of this node, so there is nothing to resume. Where `before` it a
+/// run was cut short, there still is. Where one was done, and this one had to
+/// begin anew, that does not count any more.
+pub fn withdraw(paths: &Paths, before: &Before) {
+    if matches!(before, Before::Interrupted(_)) || !paths.state(BEGUN).exists() {
+        return;
+    }
+    // The mark last, so that a cut in between is one.
+    let done = if *before == Before::Done {
+        write::remove(&paths.state(DONE))
+    } else {
+        Ok(false)
+    };
+    let removed = done.and_then(|_| write::remove(&paths.state(BEGUN)));
+    if let Err(error) = removed {
+        tracing::warn!(cause = %error, "the mark of a run under way could not be removed");
+    }
 }
 
 /// Records that all is done: the last write of a run.
 pub fn finish(paths: &Paths, key: &Key) -> Result<(), Failure> {
-    set(paths, DONE, key)?;
+    set(paths, DONE, key, crate::clock::now())?;
     write::remove(&paths.state(BEGUN))
         .map(drop)
         .map_err(|error| unwritable(&error))
 }
 
-fn set(paths: &Paths, name: &str, key: &Key) -> Result<(), Failure> {
+fn set(paths: &Paths, name: &str, key: &Key, at: String) -> Result<(), Failure> {
     let mark = Mark {
         key: key.clone(),
-        at: crate::clock::now(),
+        at,
     };
     let text = serde_json::to_vec_pretty(&mark).map_err(|error| {
         Failure::new(&codes::INTERNAL, "a mark could not be written as JSON").cause(&error)
@@ -185,8 +210,22 @@ mod tests {
         begin(&paths, &ours).unwrap();
         assert!(matches!(before(&paths, &ours), Before::Interrupted(_)));
         assert_eq!(before(&paths, &key("clone", "1", "m")), Before::Nothing);
+        // By a run of its own that ends by itself; the cut of another stays.
+        let cut = before(&paths, &ours);
+        begin(&paths, &ours).unwrap();
+        withdraw(&paths, &cut);
+        assert_eq!(before(&paths, &ours), cut, "with its time");
+        withdraw(&paths, &Before::Nothing);
+        assert_eq!(before(&paths, &ours), Before::Nothing);
         finish(&paths, &ours).unwrap();
         assert_eq!(before(&paths, &ours), Before::Done);
+        // One that began nothing leaves it, one that had to begin anew does not.
+        withdraw(&paths, &Before::Done);
+        assert_eq!(before(&paths, &ours), Before::Done);
+        begin(&paths, &ours).unwrap();
+        withdraw(&paths, &Before::Done);
+        assert_eq!(before(&paths, &ours), Before::Nothing);
+        finish(&paths, &ours).unwrap();
         for other in [key("j", "1", "m"), key("i", "2", "m"), key("i", "1", "n")] {
             assert_eq!(before(&paths, &other), Before::Nothing, "{other:?}");
         }

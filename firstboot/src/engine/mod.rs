@@ -58,8 +58,14 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
         })?;
     let runtime = database::runtime().map_err(one)?;
     let result = runtime.block_on(async {
-        let result = phases(paths, &node, reporter).await;
+        let before = node
+            .key(paths)
+            .map_or(Before::Nothing, |key| state::before(paths, &key));
+        let result = phases(paths, &node, &before, reporter).await;
         if let Err(failures) = &result {
+            if !reporter.has_reached(Phase::Configure) {
+                state::withdraw(paths, &before);
+            }
             let card = Card::new(failures.clone());
             trace::stopped(
                 node.connector(),
@@ -83,15 +89,17 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     })
 }
 
-async fn phases(paths: &Paths, node: &Node, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
+async fn phases(
+    paths: &Paths,
+    node: &Node,
+    before: &Before,
+    reporter: &mut Reporter,
+) -> Result<(), Vec<Failure>> {
     // From here, and not from the run's begin: waiting for a metadata server has
     // had a deadline of its own.
     let deadline = Instant::now() + node.metadata().database.wait;
-    let before = node
-        .key(paths)
-        .map_or(Before::Nothing, |key| state::before(paths, &key));
-    let known = before == Before::Done;
-    if let Before::Interrupted(began) = &before {
+    let known = *before == Before::Done;
+    if let Before::Interrupted(began) = before {
         reporter.resumed(began);
     }
     let quick = if known {

@@ -5,6 +5,7 @@ use sf_command::Cmd;
 
 use super::maker::wait_for;
 use super::node::Node;
+use super::server::Server;
 
 /// What systemd runs behind the unit's end.
 fn stopped(node: &Node, code: &str, status: &str, result: &str) {
@@ -67,4 +68,73 @@ fn a_killed_agent_gets_a_card_that_says_how_far_it_came() {
         console.contains("SF-INTERNAL") && console.contains("SIGSEGV"),
         "{console}"
     );
+}
+
+/// Lines that the console got since the last look.
+fn said(node: &Node) -> Vec<String> {
+    let console = node.console();
+    let lines = console.lines().filter(|line| !line.is_empty());
+    lines.map(str::to_owned).collect()
+}
+
+fn begun(node: &Node) -> String {
+    node.read("var/lib/sf-firstboot/begun.json")
+}
+
+#[test]
+fn only_what_was_really_cut_short_is_called_so() {
+    let server = Server::started();
+    let node = Node::new("hypervisor");
+    node.metadata(server.port, "");
+    node.edit("wait = \"20s\"", "wait = \"2s\"");
+    assert_eq!(node.agent(&["run"]).code, 75);
+    assert!(node.console().contains("SF-BOOTSTRAP-WAITING"));
+    // It waited and said so, twice: nothing was cut short.
+    for attempt in 2..4 {
+        assert_eq!(begun(&node), "");
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 75, "{}", ran.stderr);
+        let said = said(&node);
+        assert_eq!(said.len(), 1, "{said:?}");
+        let line = format!("attempt {attempt}, still SF-BOOTSTRAP-WAITING");
+        assert!(said[0].contains(&line), "{said:?}");
+        assert!(node.status()["status"]["resumed"].is_null());
+    }
+    // A cut is a cut, and began when it began.
+    node.edit("wait = \"2s\"", "wait = \"1m\"");
+    let (mut child, _) = node.start(&["run"]);
+    wait_for("the bootstrap", || !begun(&node).is_empty());
+    child.kill().unwrap();
+    node.edit("wait = \"1m\"", "wait = \"3s\"");
+    let mark: serde_json::Value = serde_json::from_str(&begun(&node)).unwrap();
+    let began = mark["at"].as_str().unwrap();
+    node.console();
+    for attempt in 0..2 {
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 75, "{}", ran.stderr);
+        let line = format!("resuming a first boot that began {began}");
+        let told = said(&node).iter().any(|said| said.contains(&line));
+        assert_eq!(told, attempt == 0, "once");
+        assert_eq!(node.status()["status"]["resumed"], began);
+    }
+    let tier = Node::new("database-tier");
+    tier.metadata(server.port, "");
+    tier.edit("node5", "db1");
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert_eq!(node.agent(&["run"]).code, 0);
+    assert_eq!(begun(&node), "");
+}
+
+#[test]
+fn a_refusal_cuts_nothing_short() {
+    let server = Server::started();
+    let node = Node::new("hypervisor");
+    node.metadata(server.port, "[bootstrap]\nmode = \"require\"\n");
+    for _ in 0..2 {
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 77, "{}", ran.stderr);
+        let console = node.console();
+        assert!(console.contains("SF-BOOTSTRAP-REQUIRED"), "{console}");
+        assert!(!console.contains("resuming"), "{console}");
+    }
 }
