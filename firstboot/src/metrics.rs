@@ -43,15 +43,20 @@ pub fn render(status: &Status) -> String {
             .each_ref()
             .map(|(labels, value)| (labels.as_slice(), *value)),
     );
-    if let Some(code) = &status.code {
+    // A retry that is under way must not make a failure look gone.
+    let ended = status.ended();
+    if let Some((code, phase)) = ended
+        .as_ref()
+        .and_then(|ended| Some((ended.code.as_ref()?, &ended.phase)))
+    {
         family(
             &mut text,
             "failure",
             "1 with the code of the failure that the last run ended with; absent when all is well.",
-            &[(&[("code", code), ("phase", &status.phase)], 1.0)],
+            &[(&[("code", code), ("phase", phase)], 1.0)],
         );
     }
-    if let Some(exit) = status.exit_code {
+    if let Some(exit) = ended.as_ref().map(|ended| ended.exit_code) {
         let about =
             "Exit code of the last run that ended: 0 well, 75 tried again, else an operator acts.";
         family(&mut text, "exit_code", about, &[(&[], exit.into())]);
@@ -70,8 +75,8 @@ pub fn render(status: &Status) -> String {
         ),
         (
             "finished_timestamp_seconds",
-            "When the run ended.",
-            status.finished_at.as_ref(),
+            "When the last run that ended did.",
+            ended.as_ref().and_then(|ended| ended.finished_at.as_ref()),
         ),
     ] {
         if let Some(seconds) = time.and_then(|time| unix(time)) {
@@ -185,7 +190,7 @@ mod tests {
         # HELP sf_firstboot_started_timestamp_seconds When the run began.
         # TYPE sf_firstboot_started_timestamp_seconds gauge
         sf_firstboot_started_timestamp_seconds 1795402800
-        # HELP sf_firstboot_finished_timestamp_seconds When the run ended.
+        # HELP sf_firstboot_finished_timestamp_seconds When the last run that ended did.
         # TYPE sf_firstboot_finished_timestamp_seconds gauge
         sf_firstboot_finished_timestamp_seconds 1795403100.5
         # HELP sf_firstboot_phase_seconds How long each phase of the run has taken.

@@ -134,6 +134,7 @@ impl Reporter {
                 schema: 1,
                 started_at: crate::clock::now(),
                 // Until this attempt has ended, the card of the last one is what there is.
+                last: before.ended().filter(|_| again),
                 card: before.card.filter(|_| again),
                 attempts: if again { before.attempts } else { 0 }.saturating_add(1),
                 boot_id,
@@ -159,6 +160,7 @@ impl Reporter {
                 started_at,
                 boot_id,
                 state: State::Running,
+                last: before.ended(),
                 finished_at: None,
                 exit_code: None,
                 ..before
@@ -459,6 +461,7 @@ impl Reporter {
         self.status.finished_at = Some(crate::clock::now());
         self.status.seconds = Some(self.seconds());
         self.status.exit_code = Some(exit_code);
+        self.status.last = None;
         if state != State::Failed {
             (self.status.code, self.status.card) = (None, None);
             self.status.findings.clear();

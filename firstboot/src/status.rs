@@ -51,6 +51,21 @@ pub struct Timed {
     pub seconds: f64,
 }
 
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Exit code of the run.
+    pub exit_code: u8,
+    /// Code of the leading finding, of a run that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// Phase that it ended in.
+    pub phase: String,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<String>,
+}
+
 /// Everything that `status --json` shows. Fields that are not known are absent.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -109,6 +124,9 @@ pub struct Status {
     /// Exit code of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<u8>,
+    /// While this run has not ended: how the last one in this boot did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Ended>,
     /// Code of the leading finding.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
@@ -121,6 +139,19 @@ pub struct Status {
 }
 
 impl Status {
+    /// How the last run that ended did: this one, or the one before.
+    pub fn ended(&self) -> Option<Ended> {
+        match self.exit_code {
+            Some(exit_code) => Some(Ended {
+                exit_code,
+                code: self.code.clone(),
+                phase: self.phase.clone(),
+                finished_at: self.finished_at.clone(),
+            }),
+            None => self.last.clone(),
+        }
+    }
+
     /// What was last written: of this boot, or of an earlier one.
     pub fn read(paths: &Paths) -> Option<Self> {
         let read = |path| serde_json::from_str(&fs::read_to_string(path).ok()?).ok();

@@ -100,6 +100,21 @@ fn only_what_was_really_cut_short_is_called_so() {
         assert!(said[0].contains(&line), "{said:?}");
         assert!(node.status()["status"]["resumed"].is_null());
     }
+    // While it tries again, monitoring knows that it fails.
+    let (child, streams) = node.start(&["run"]);
+    let metrics = || node.read("run/sf-firstboot/sf-firstboot.prom");
+    wait_for("the next attempt", || {
+        metrics().contains("state=\"running\"} 1")
+    });
+    let text = metrics();
+    for sample in [
+        "sf_firstboot_failure{code=\"SF-BOOTSTRAP-WAITING\",phase=\"bootstrap\"} 1\n",
+        "sf_firstboot_exit_code 75\n",
+        "sf_firstboot_finished_timestamp_seconds ",
+    ] {
+        assert!(text.contains(sample), "{sample} not in {text}");
+    }
+    assert_eq!(Node::end((child, streams)).code, 75);
     // A cut is a cut, and began when it began.
     node.edit("wait = \"2s\"", "wait = \"1m\"");
     let (mut child, _) = node.start(&["run"]);
@@ -123,6 +138,8 @@ fn only_what_was_really_cut_short_is_called_so() {
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(node.agent(&["run"]).code, 0);
     assert_eq!(begun(&node), "");
+    let text = metrics();
+    assert!(text.contains("sf_firstboot_exit_code 0\n") && !text.contains("sf_firstboot_failure"));
 }
 
 #[test]
