@@ -2,6 +2,7 @@
 //! server knows. A block rather than an NSS module, because people look there.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use sf_contract::metadata::node::NodeMetadata;
 
@@ -47,18 +48,51 @@ fn push(text: &mut String, address: &str, name: &str) {
     debug_assert!(line.is_ok());
 }
 
-/// The text outside the block. A block without an end reaches to its last
-/// line that looks like ours, so that an edited file loses nothing.
+/// The text outside the block. A block whose end somebody has removed reaches
+/// as far as lines follow that look like ours: entries that stayed behind
+/// would count for ever, and before those of any name server.
 fn without_block(text: &str) -> String {
-    let Some(begin) = text.find(BEGIN) else {
-        return text.to_owned();
+    let mut kept = String::new();
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        if line.trim_end() != BEGIN {
+            kept.push_str(line);
+            continue;
+        }
+        let ended = lines
+            .clone()
+            .map(str::trim_end)
+            .find(|line| *line == END || *line == BEGIN)
+            == Some(END);
+        while let Some(line) = lines.next_if(|line| {
+            let line = line.trim_end();
+            line != BEGIN && (if ended { line != END } else { is_ours(line) })
+        }) {
+            if !ended {
+                tracing::info!(
+                    line = line.trim_end(),
+                    "removed from the agent's block in /etc/hosts, which has no end"
+                );
+            }
+        }
+        let _end = lines.next_if(|line| line.trim_end() == END);
+        // What the block is set apart with.
+        while lines.next_if(|line| line.trim_end().is_empty()).is_some() {}
+    }
+    kept
+}
+
+/// Does the line look as [`push`] writes it? `10.0.0.1 db1.example.com db1`.
+fn is_ours(line: &str) -> bool {
+    let words: Vec<&str> = line.split(' ').collect();
+    let named = match words[1..] {
+        [name] => !name.contains('.'),
+        [name, short] => name
+            .split_once('.')
+            .is_some_and(|(first, _)| first == short),
+        _ => false,
     };
-    let rest = &text[begin..];
-    let after = match rest.find(END) {
-        Some(end) => rest[end + END.len()..].trim_start_matches('\n'),
-        None => rest[BEGIN.len()..].trim_start_matches('\n'),
-    };
-    format!("{}{after}", &text[..begin])
+    named && words[0].parse::<IpAddr>().is_ok()
 }
 
 #[cfg(test)]
@@ -83,5 +117,36 @@ mod tests {
         assert!(!fewer.contains("etcd") && fewer.contains("10.9.9.9 mine"));
         let edited = first.replace(END, "");
         assert!(render(&edited, &metadata).contains("10.9.9.9 mine"));
+    }
+
+    #[test]
+    fn a_block_without_an_end_leaves_no_entries_behind() {
+        let hosts =
+            "[cluster]\nhosts = { \"old.example.com\" = \"10.0.0.7\", etcd = \"10.0.0.9\" }\n";
+        let theirs = "# theirs\n10.9.9.9 mine\n10.9.9.8 db.example.com alias\n";
+        let now = testing::metadata("");
+        let wanted =
+            |before: &str| format!("{before}{BEGIN}\n10.0.0.5 node5.example.com node5\n{END}\n");
+        let block = render("", &testing::metadata(hosts));
+        for (before, kept) in [
+            (block.replace(END, ""), String::new()),
+            (block.replace(&format!("{END}\n"), theirs), theirs.into()),
+            (block.replace(END, "# END"), "# END\n".into()),
+            // Begun twice, ended once.
+            (
+                format!("{}{theirs}{block}", block.replace(&format!("{END}\n"), "")),
+                theirs.into(),
+            ),
+            (format!("{theirs}{block}{block}{theirs}"), theirs.repeat(2)),
+            // Not at the beginning of a line, it is no block.
+            (
+                format!("# {BEGIN}\n10.0.0.1 a\n"),
+                format!("# {BEGIN}\n10.0.0.1 a\n"),
+            ),
+        ] {
+            assert_eq!(render(&before, &now), wanted(&kept), "{before}");
+        }
+        let alias = block.replace(&format!("{END}\n"), "10.9.9.8 db.example.com alias\n");
+        assert!(render(&alias, &now).starts_with("10.9.9.8 db.example.com alias\n"));
     }
 }
