@@ -7,7 +7,7 @@
 pub mod lock;
 pub mod node;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use sf_contract::metadata::node::BootstrapMode;
@@ -36,6 +36,11 @@ use node::Node;
 /// This boot's clearance, in the runtime folder: what the gate before a
 /// daemon's restart goes by when the database cannot be reached.
 const CLEARANCE: &str = "clearance.json";
+
+/// How long a node that was cleared before waits for its addresses: DHCP and
+/// drivers take seconds, and a network that is away must not keep its daemons
+/// down.
+const LATE_NETWORK: Duration = Duration::from_secs(30);
 
 /// Runs all phases, and says everywhere how it went.
 pub fn run(paths: &Paths, reporter: &mut Reporter) -> Result<(), Card> {
@@ -185,6 +190,10 @@ async fn cleared_as_before(
     );
     preflight::remind(paths, node).await;
     reporter.phase(Phase::Gate);
+    // Not all of the time: the database has to be asked as well.
+    let patience = LATE_NETWORK.min(node.metadata().database.wait / 2);
+    let tell = &mut |text: &str| reporter.progress(text);
+    preflight::await_addresses(paths, node, Instant::now() + patience, tell).await;
     let image = node.gate_image();
     let mut session = node
         .connector()

@@ -230,31 +230,61 @@ pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
     all
 }
 
+impl<'c> Context<'c> {
+    /// Of a run on the node itself.
+    fn of_run(
+        paths: &'c Paths,
+        node: &'c Node,
+        deadline: Instant,
+        tell: &'c mut dyn FnMut(&str),
+    ) -> Self {
+        Self {
+            paths,
+            node,
+            deadline,
+            on_node: true,
+            hopeless: false,
+            rehearse: false,
+            session: None,
+            facts: None,
+            seen: Seen::default(),
+            tell,
+        }
+    }
+}
+
+/// Waits until `deadline` for the node's addresses, for runs that leave the
+/// checks out: daemons that bind to one that is only late would fail. When they
+/// do not come the daemons are started all the same, since those of a node that
+/// was cleared once are of more use with half of its network than down.
+pub async fn await_addresses(
+    paths: &Paths,
+    node: &Node,
+    deadline: Instant,
+    tell: &mut dyn FnMut(&str),
+) {
+    let mut context = Context::of_run(paths, node, deadline, tell);
+    warn_of("addresses", &network::addresses(&mut context).await);
+}
+
 /// The checks whose outcome changes while nothing else does, for runs that
 /// leave the others out: what they find is logged and stops nobody, since the
 /// node's instances run on.
 pub async fn remind(paths: &Paths, node: &Node) {
-    let mut context = Context {
-        paths,
-        node,
-        deadline: Instant::now(),
-        on_node: true,
-        hopeless: false,
-        rehearse: false,
-        session: None,
-        facts: None,
-        seen: Seen::default(),
-        tell: &mut |_| {},
-    };
+    let tell = &mut |_: &str| {};
+    let mut context = Context::of_run(paths, node, Instant::now(), tell);
     for check in CHECKS.iter().filter(|check| check.timely) {
-        let found = (check.run)(&mut context).await;
-        let failures = match &found {
-            Ok(found) => found.findings(),
-            Err(failure) => std::slice::from_ref(failure),
-        };
-        for failure in failures {
-            warn(check.id, failure);
-        }
+        warn_of(check.id, &(check.run)(&mut context).await);
+    }
+}
+
+fn warn_of(check: &str, found: &Result<Found, Failure>) {
+    let failures = match found {
+        Ok(found) => found.findings(),
+        Err(failure) => std::slice::from_ref(failure),
+    };
+    for failure in failures {
+        warn(check, failure);
     }
 }
 
@@ -293,18 +323,7 @@ pub async fn all(
     deadline: Instant,
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), Vec<Failure>> {
-    let mut context = Context {
-        paths,
-        node,
-        deadline,
-        on_node: true,
-        hopeless: false,
-        rehearse: false,
-        session: None,
-        facts: None,
-        seen: Seen::default(),
-        tell,
-    };
+    let mut context = Context::of_run(paths, node, deadline, tell);
     let checked = run(&mut context).await;
     if let Some(session) = context.session.take() {
         session.release().await;

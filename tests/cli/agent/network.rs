@@ -1,6 +1,6 @@
 //! A node whose network is late, or not what the metadata says.
 
-use super::node::Node;
+use super::node::{Node, phases};
 use super::server::Server;
 
 /// What `ip` shows when the interface has no address yet.
@@ -60,4 +60,43 @@ fn an_address_that_is_late_is_waited_for_and_a_wrong_one_stops_the_node() {
         console.contains("SF-INTERFACE-MISSING") && console.contains("(eth0)"),
         "{console}"
     );
+}
+
+#[test]
+fn a_node_that_was_cleared_before_waits_a_little_and_goes_on_without() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    node.edit("wait = \"20s\"", "wait = \"4s\"");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    let again = |ip: &str| {
+        node.program("usr/bin/ip", ip);
+        node.events();
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(!phases(&node.events()).contains(&"preflight"));
+        ran.stderr
+    };
+    let waited = "waiting for the network: node.mesh.address: 10.0.0.5 is on no interface";
+    let log = again(&format!("echo '{UP}'"));
+    assert!(!log.contains(waited), "{log}");
+    // It is late.
+    let log = again(&format!(
+        "echo x >>\"$ROOT/looks\"; [ $(wc -l <\"$ROOT/looks\") -gt 2 ] && echo '{UP}' || echo '{BARE}'"
+    ));
+    assert!(log.contains(waited), "{log}");
+    assert!(!log.contains("SF-ADDRESS-MISSING"), "{log}");
+    // It never comes, or nobody can tell: the daemons start all the same.
+    let log = again(&format!("echo '{BARE}'"));
+    assert!(
+        log.contains(waited) && log.contains("SF-ADDRESS-MISSING"),
+        "{log}"
+    );
+    let log = again("echo 'no netlink' >&2; exit 1");
+    assert!(
+        log.contains("SF-CHECK-IMPOSSIBLE") && log.contains("no netlink"),
+        "{log}"
+    );
+    let starts = node.read("systemctl.log");
+    assert_eq!(starts.matches("start --no-block sf.target").count(), 5);
 }
