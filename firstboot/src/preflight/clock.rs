@@ -59,11 +59,20 @@ pub(super) async fn agrees(context: &mut Context<'_>) -> Result<Found, Failure> 
         return Ok(Found::skipped(super::NO_DATABASE));
     };
     let ahead = session.clock_ahead().await?;
-    let server = session.server().to_owned();
-    if ahead.abs() <= SKEW {
-        return Ok(Found::noted(format!(
+    let server = session.server();
+    Ok(match skewed(ahead, server) {
+        None => Found::noted(format!(
             "the clock of {server} is within {SKEW:.0} s of this one"
-        )));
+        )),
+        Some(failure) => Found::Failed {
+            findings: vec![failure],
+        },
+    })
+}
+
+fn skewed(ahead: f64, server: &str) -> Option<Failure> {
+    if ahead.abs() <= SKEW {
+        return None;
     }
     let (how, whose) = if ahead > 0.0 {
         ("ahead of", "behind")
@@ -71,21 +80,21 @@ pub(super) async fn agrees(context: &mut Context<'_>) -> Result<Found, Failure> 
         ("behind", "ahead of")
     };
     let amount = ahead.abs();
-    Ok(Found::Failed {
-        findings: vec![
-            Failure::new(
-                &codes::CLOCK_SKEW,
-                format!("the clock of the database server {server} is {amount:.0} s {how} this machine's"),
-            )
-            .value(format!("{ahead:+.1} s"))
-            .source("SELECT UNIX_TIMESTAMP()")
-            .remedy(format!(
-                "See which of the two is wrong (timedatectl on both): either the server is {how} \
-                 the true time, or this machine is {whose} it. Synchronise both with NTP."
-            ))
-            .next_command("timedatectl timesync-status"),
-        ],
-    })
+    Some(
+        Failure::new(
+            &codes::CLOCK_SKEW,
+            format!(
+                "the clock of the database server {server} is {amount:.0} s {how} this machine's"
+            ),
+        )
+        .value(format!("{ahead:+.1} s"))
+        .source("SELECT UNIX_TIMESTAMP()")
+        .remedy(format!(
+            "See which of the two is wrong (timedatectl on both): either the server is {how} the \
+             true time, or this machine is {whose} it. Synchronise both with NTP."
+        ))
+        .next_command("timedatectl timesync-status"),
+    )
 }
 
 #[cfg(test)]
@@ -102,5 +111,29 @@ mod tests {
             "this node's clock says 2019-07-01 00:00 UTC, but its image was made on 2025-10-09 08:53 UTC"
         );
         assert!(failure.kind().retried());
+    }
+
+    #[test]
+    fn clocks_may_differ_by_five_seconds_and_the_one_ahead_is_named() {
+        for near in [0.0, 5.0, -5.0] {
+            assert!(skewed(near, "db1:3306").is_none(), "{near}");
+        }
+        for (ahead, said, remedy) in [
+            (
+                5.1,
+                "db1:3306 is 5 s ahead of this machine's",
+                "the server is ahead of the true time, or this machine is behind it",
+            ),
+            (
+                -90.0,
+                "db1:3306 is 90 s behind this machine's",
+                "the server is behind the true time, or this machine is ahead of it",
+            ),
+        ] {
+            let failure = skewed(ahead, "db1:3306").unwrap();
+            assert_eq!(failure.code.id, "SF-CLOCK-SKEW");
+            assert!(failure.what.ends_with(said), "{}", failure.what);
+            assert!(failure.remedy_text().contains(remedy), "{failure:?}");
+        }
     }
 }

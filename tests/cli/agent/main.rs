@@ -23,6 +23,8 @@ mod gate;
 #[cfg(test)]
 mod logs;
 #[cfg(test)]
+mod machine;
+#[cfg(test)]
 mod maker;
 #[cfg(test)]
 mod network;

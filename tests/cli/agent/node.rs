@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use sf_command::{Child, Cmd, Sink};
+use sf_command::{Child, Cmd, Sink, Tool};
 
 /// The system key of the tests: a marker that must be found nowhere.
 pub(crate) const SYSTEM_KEY: &str = "marker-key-8d1e";
 
 /// The seed of the tests; `/etc/sf/config` alone may hold it.
 pub(crate) const SEED: &str = "marker-seed-0123456789abcdef";
+
+const AGENT: &str = env!("CARGO_BIN_EXE_sf-firstboot");
 
 pub(crate) struct Node {
     folder: tempfile::TempDir,
@@ -157,11 +159,33 @@ impl Node {
 
     /// The same with another folder for the agent's root.
     pub(crate) fn start_at(&self, root: &Path, arguments: &[&str]) -> (Child, PathBuf) {
+        self.spawn(Cmd::path(AGENT), root, arguments)
+    }
+
+    /// Runs it where this script has mounted something, for it alone.
+    pub(crate) fn agent_with_mounts(&self, script: &str, arguments: &[&str]) -> Ran {
+        let root = rustix::process::geteuid().is_root();
+        let own: &[&str] = if root {
+            &["--mount"]
+        } else {
+            &["--mount", "--user", "--map-root-user"]
+        };
+        let script = format!(
+            "set -e\ncd '{}'\n{script}\nexec \"$@\"",
+            self.root().display()
+        );
+        let command = Cmd::new(Tool::Unshare)
+            .args(own.iter().copied())
+            .args(["sh", "-c", &script, "sh", AGENT]);
+        Self::end(self.spawn(command, self.root(), arguments))
+    }
+
+    fn spawn(&self, command: Cmd, root: &Path, arguments: &[&str]) -> (Child, PathBuf) {
         let run = self.runs.get();
         self.runs.set(run + 1);
         let streams = self.root().join(format!("streams-{run}"));
         std::fs::create_dir(&streams).unwrap();
-        let child = Cmd::path(env!("CARGO_BIN_EXE_sf-firstboot"))
+        let child = command
             .args(["--log-format", "json", "--root"])
             .arg(root)
             .args(arguments)

@@ -1,0 +1,184 @@
+//! Nodes whose machine fails the agent: disks that are full or cannot be
+//! written, programs that do not work, a systemd that refuses.
+
+use sf_command::{Cmd, Tool};
+
+use super::node::{Node, Ran};
+use super::server::Server;
+
+/// A run that ends with that exit code; what the console got, in lines of any
+/// length.
+fn console(node: &Node, ran: &Ran, code: i32) -> String {
+    assert_eq!(ran.code, code, "{}", ran.stderr);
+    node.console().replace("\n         ", " ")
+}
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part} not in {text}");
+    }
+}
+
+#[test]
+fn a_disk_with_too_little_room_stops_the_node_before_anything_is_written() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let ran = node.agent_with_mounts("mount -t tmpfs -o size=64M tmpfs var", &["run"]);
+    let console = console(&node, &ran, 69);
+    contains(
+        &console,
+        &[
+            "SF-DISK-FULL",
+            "/var has too little room",
+            "MiB free of 64 MiB",
+            "Free 256 MiB there",
+            "df -h /var",
+        ],
+    );
+    assert!(!console.contains("/srv has"), "{console}");
+    assert_eq!(server.dump(), "");
+}
+
+#[test]
+fn a_disk_that_fills_up_and_one_that_is_read_only_are_told_apart() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    // Room for bytes, but for three files alone: the folders and no more.
+    let ran = node.agent_with_mounts("mount -t tmpfs -o nr_inodes=3 tmpfs var", &["run"]);
+    let full = console(&node, &ran, 69);
+    contains(&full, &["SF-DISK-FULL", "could not be written", "df -h"]);
+    let ran = node.agent_with_mounts("mount -t tmpfs -o ro tmpfs var", &["run"]);
+    let read_only = console(&node, &ran, 69);
+    contains(
+        &read_only,
+        &["SF-STATE-WRITE", "Read-only file system", "findmnt"],
+    );
+    assert_eq!(server.dump(), "");
+    // Nothing of it lasts.
+    assert_eq!(node.agent(&["run"]).code, 0);
+}
+
+#[test]
+fn a_systemd_that_refuses_the_daemons_is_quoted() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    node.program(
+        "usr/bin/systemctl",
+        "[ \"$1\" != start ] || { echo 'Unit sf.target is masked.' >&2; exit 1; }",
+    );
+    let ran = node.agent(&["run"]);
+    let console = console(&node, &ran, 69);
+    contains(&console, &["SF-UNITS-START", "sf.target is masked"]);
+    assert_eq!(node.status()["status"]["phase"], "start");
+}
+
+#[test]
+fn a_check_that_cannot_be_made_stops_the_node() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    node.program("usr/bin/ip", "echo 'no netlink' >&2; exit 1");
+    let ran = node.agent(&["run"]);
+    let console = console(&node, &ran, 69);
+    contains(&console, &["SF-CHECK-IMPOSSIBLE", "no netlink"]);
+    assert_eq!(server.dump(), "");
+}
+
+#[test]
+fn an_image_that_does_not_say_what_it_is_is_not_guessed_at() {
+    let node = Node::new("hypervisor");
+    let manifest = node.root().join("usr/lib/sf-image/manifest.json");
+    std::fs::write(&manifest, "{}").unwrap();
+    let ran = node.agent(&["run"]);
+    let damaged = console(&node, &ran, 69);
+    contains(
+        &damaged,
+        &[
+            "SF-IMAGE-MANIFEST",
+            "/usr/lib/sf-image/manifest.json cannot be used",
+        ],
+    );
+    std::fs::remove_file(&manifest).unwrap();
+    let ran = node.agent(&["run"]);
+    let absent = console(&node, &ran, 69);
+    contains(
+        &absent,
+        &["SF-IMAGE-MANIFEST", "there is no image manifest"],
+    );
+}
+
+/// A trigger that somebody has put on a table of the agent's.
+#[test]
+fn an_answer_of_the_database_that_nobody_knows_is_a_defect_and_quoted() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    server.sql(
+        "CREATE TRIGGER shakenfist.no BEFORE INSERT ON shakenfist.bootstrap_nodes FOR EACH ROW \
+         SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not today'",
+    );
+    let other = Node::new("hypervisor");
+    other.metadata(server.port, "");
+    other.edit("node5", "hv1");
+    let ran = other.agent(&["run"]);
+    let console = console(&other, &ran, 70);
+    contains(&console, &["SF-DB-STATEMENT", "not today"]);
+    assert!(!console.contains(super::server::PASSWORD));
+    assert!(!other.read("systemctl.log").contains("start"));
+}
+
+#[test]
+fn metadata_that_names_another_network_node_is_warned_about() {
+    let server = Server::started();
+    for (role, name) in [("database-tier", "db1"), ("network", "net1")] {
+        let node = Node::new(role);
+        node.metadata(server.port, "");
+        node.edit("node5", name);
+        assert_eq!(node.agent(&["run"]).code, 0, "{name}");
+    }
+    let warned = |name: &str, network_node: &str| {
+        let node = Node::new("hypervisor");
+        node.metadata(
+            server.port,
+            &format!(
+                "[cluster]\nnetwork_node = \"{network_node}\"\n\
+                 hosts = {{ \"net1.example.com\" = \"10.0.0.11\", other = \"10.0.0.12\" }}\n"
+            ),
+        );
+        node.edit("node5", name);
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let line = ran
+            .stderr
+            .lines()
+            .find(|line| line.contains("SF-NETWORK-NODE"));
+        line.map(str::to_owned)
+    };
+    assert_eq!(warned("hv1", "10.0.0.11"), None);
+    assert_eq!(warned("hv2", "net1.example.com"), None);
+    let line = warned("hv3", "10.0.0.12").unwrap();
+    contains(
+        &line,
+        &[
+            "network-node",
+            "cluster.network_node is 10.0.0.12, but net1.example.com holds the network role",
+        ],
+    );
+}
+
+/// Of the commands that want root the one that does nothing by itself.
+#[test]
+fn who_is_not_root_is_told_so() {
+    let agent = env!("CARGO_BIN_EXE_sf-firstboot");
+    // A namespace of its own, in which nobody is root.
+    let failure = Cmd::new(Tool::Unshare)
+        .args(["--user", agent, "stopped"])
+        .run()
+        .unwrap_err();
+    assert_eq!(failure.code(), Some(64), "{failure}");
+    contains(failure.stderr(), &["SF-NOT-ROOT", "sudo"]);
+}
