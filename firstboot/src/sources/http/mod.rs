@@ -6,6 +6,7 @@
 mod address;
 mod tls;
 mod trouble;
+mod turn;
 
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};
@@ -201,8 +202,9 @@ fn dns(url: &Url, source: std::io::Error) -> Trouble {
     }
 }
 
-/// One request and its answer on an open connection.
-async fn converse(
+/// One request and its answer on an open connection; `doing` is what is under
+/// way.
+pub async fn converse(
     request: &Request,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     doing: &Cell<&'static str>,
@@ -211,7 +213,7 @@ async fn converse(
     let (mut sender, connection) = http1::Builder::new()
         .max_headers(100)
         .max_buf_size(64 * 1024)
-        .handshake(TokioIo::new(stream))
+        .handshake(TokioIo::new(turn::InTurn::new(stream)))
         .await
         .map_err(Trouble::exchange)?;
     let mut built = hyper::Request::builder()

@@ -233,6 +233,26 @@ fn every_bad_answer_has_its_own_code() {
     insta::assert_snapshot!(shown);
 }
 
+/// Whatever is there before the request is written, and read only then.
+#[test]
+fn a_server_that_speaks_first_is_known_by_what_it_says() {
+    use crate::sources::http::{Request, Trouble, Url, converse};
+    use tokio::io::AsyncWriteExt as _;
+
+    let said = |text: &'static str| {
+        crate::database::runtime().unwrap().block_on(async {
+            let (client, mut server) = tokio::io::duplex(4096);
+            server.write_all(text.as_bytes()).await.unwrap();
+            let request = Request::get(Url::parse("http://h.example.com/").unwrap());
+            converse(&request, client, &std::cell::Cell::new("")).await
+        })
+    };
+    let greeting = said("SSH-2.0-OpenSSH_9.2\r\n").unwrap_err();
+    assert!(matches!(greeting, Trouble::NotHttp(_)), "{greeting:?}");
+    let busy = said("HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n").unwrap_err();
+    assert!(matches!(busy, Trouble::Unavailable(503)), "{busy:?}");
+}
+
 #[test]
 fn a_page_without_a_type_is_recognised_and_user_data_for_others_too() {
     let page = "<!doctype html><title>log in</title>";
