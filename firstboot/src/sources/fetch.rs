@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::cloud::Cloud;
 use super::drive::foreign_failure;
 use super::envelope::{self, UserData};
-use super::http::{Trouble, Url};
+use super::http::{self, Carrier, Request, Trouble, Trust, Url};
 use super::kept::{self, Copy};
 use super::url::Plan;
 use super::{Found, Looked, Places, Remote, Tell};
@@ -27,8 +27,7 @@ pub(super) enum Server {
     Cloud(Cloud, Url),
 }
 
-/// What a server said.
-#[derive(Debug)]
+/// What a server said; without `Debug`, which would show the document.
 pub(super) enum Said {
     /// This document, and the cloud's name for the instance.
     Document(Zeroizing<Vec<u8>>, Option<String>),
@@ -92,11 +91,35 @@ impl Server {
         }
     }
 
-    async fn ask(&self, deadline: Instant, tell: Tell<'_>) -> Result<Said, Problem> {
+    fn trust(&self) -> &Trust {
         match self {
-            Self::Named(plan) => plan.ask(deadline, tell).await,
-            Self::Cloud(cloud, base) => cloud.ask(base, deadline, tell).await,
+            Self::Named(plan) => &plan.trust,
+            // What comes from there is vouched for by the cloud's own wiring.
+            Self::Cloud(..) => &Trust::Plain,
         }
+    }
+
+    /// What it says, when `carrier` brings its answers; without copies.
+    async fn heard(&self, layer: Layer, carrier: &mut impl Carrier) -> Result<Looked, Problem> {
+        let said = match self {
+            Self::Named(plan) => plan.ask(carrier).await,
+            Self::Cloud(cloud, base) => cloud.ask(base, carrier).await,
+        }?;
+        let name = self.name();
+        let (found, text, instance) = match said {
+            Said::Nothing(why) => (Found::NotHere(why), None, None),
+            Said::Document(bytes, instance) => {
+                let (found, text) = document(layer, self, &name, &bytes)?;
+                (found, text, instance)
+            }
+        };
+        // Of an instance without metadata nothing more is told.
+        let instance = instance.filter(|_| matches!(found, Found::Here(_)));
+        Ok(Looked {
+            note: instance.as_ref().map(|id| format!("instance {id}")),
+            keep: Some(Copy::new(&self.key(), text, instance)),
+            ..Looked::new(layer, name, found)
+        })
     }
 
     /// Is a copy as good as the server's answer? When it has the digest that
@@ -146,24 +169,8 @@ pub(super) fn look(layer: Layer, server: &Server, places: &Places, tell: Tell<'_
         copy => copy,
     };
     let wait = if copy.is_some() { wait_with_copy } else { wait };
-    let nothing = |why: String| Looked {
-        keep: Some(Copy::new(&server.key(), None, None)),
-        ..at(Found::NotHere(why))
-    };
-    let problem = match asked(server, wait, tell) {
-        Ok(Said::Nothing(why)) => return nothing(why),
-        Ok(Said::Document(bytes, instance)) => match document(layer, server, &name, &bytes) {
-            Ok((Found::NotHere(why), _)) => return nothing(why),
-            Ok((found, text)) => {
-                let note = instance.as_ref().map(|id| format!("instance {id}"));
-                return Looked {
-                    note,
-                    keep: Some(Copy::new(&server.key(), text, instance)),
-                    ..at(found)
-                };
-            }
-            Err(problem) => problem,
-        },
+    let problem = match asked(layer, server, wait, tell) {
+        Ok(looked) => return looked,
         Err(problem) => problem,
     };
     match copy {
@@ -186,12 +193,37 @@ pub(super) fn look(layer: Layer, server: &Server, places: &Places, tell: Tell<'_
 }
 
 /// Runs the conversation to its end.
-fn asked(server: &Server, wait: Duration, tell: Tell<'_>) -> Result<Said, Problem> {
+fn asked(layer: Layer, server: &Server, wait: Duration, tell: Tell<'_>) -> Result<Looked, Problem> {
     let runtime = database::runtime().map_err(Problem::said)?;
-    let said = runtime.block_on(server.ask(Instant::now() + wait, tell));
+    let (trust, deadline) = (server.trust(), Instant::now() + wait);
+    let mut network =
+        async |request: &Request| http::ask(request, trust, deadline, &mut *tell).await;
+    let looked = runtime.block_on(server.heard(layer, &mut network));
     // A look-up of a name may hang in a thread for longer than anybody waits.
     runtime.shutdown_background();
-    said
+    looked
+}
+
+/// What a cloud's metadata service says, when `carrier` brings its answers.
+pub async fn cloud_by(cloud: Cloud, service: Url, carrier: &mut impl Carrier) -> Looked {
+    by(Layer::Cloud, &Server::Cloud(cloud, service), carrier).await
+}
+
+/// What is at a URL, when `carrier` brings the answer.
+pub async fn url_by(url: Url, digest: Option<[u8; 32]>, carrier: &mut impl Carrier) -> Looked {
+    let plan = Plan {
+        url,
+        digest,
+        trust: Trust::Plain,
+        source: "sf.metadata_url".into(),
+    };
+    by(Layer::Url, &Server::Named(plan), carrier).await
+}
+
+async fn by(layer: Layer, server: &Server, carrier: &mut impl Carrier) -> Looked {
+    let heard = server.heard(layer, carrier).await;
+    heard
+        .unwrap_or_else(|problem| Looked::new(layer, server.name(), Found::Broken(problem.failure)))
 }
 
 /// What a document is; with its text, when it is to be kept.

@@ -31,6 +31,7 @@ use crate::paths::Paths;
 
 use store::Store;
 
+pub use fetch::{cloud_by, url_by};
 pub use load::{DatabaseFields, Loaded, Rejected};
 pub use store::{Closed, closed_credentials};
 

@@ -7,15 +7,13 @@
 //! the digest as well; the public authorities are meant by `system` only, as
 //! any of a hundred of them could vouch for a stranger.
 
-use std::time::Instant;
-
 use sf_contract::document::did_you_mean;
 use sf_contract::metadata::Layer;
 use sf_contract::secret::Secret;
 use sha2::{Digest as _, Sha256};
 
 use super::fetch::{self, Problem, Said, Server};
-use super::http::{self, Fingerprint, Request, Trust, Url};
+use super::http::{Carrier, Fingerprint, Request, Trouble, Trust, Url};
 use super::read::{self, Files};
 use super::{Found, Looked, Places, Remote, Tell, kernel};
 use crate::codes;
@@ -39,8 +37,8 @@ const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 pub(super) struct Plan {
     pub(super) url: Url,
     pub(super) digest: Option<[u8; 32]>,
-    trust: Trust,
-    source: String,
+    pub(super) trust: Trust,
+    pub(super) source: String,
 }
 
 pub(super) fn named(places: &Places, tell: Tell<'_>) -> Vec<Looked> {
@@ -306,14 +304,14 @@ impl Plan {
             .is_some_and(|digest| Sha256::digest(bytes).as_slice() == digest)
     }
 
-    pub(super) async fn ask(&self, deadline: Instant, tell: Tell<'_>) -> Result<Said, Problem> {
+    pub(super) async fn ask(&self, carrier: &mut impl Carrier) -> Result<Said, Problem> {
         let request = Request::get(self.url.clone());
-        let problem = |trouble: &http::Trouble| Problem::of(trouble, &self.url, &self.source);
-        let answer = http::ask(&request, &self.trust, deadline, tell)
+        let problem = |trouble: &Trouble| Problem::of(trouble, &self.url, &self.source);
+        let answer = carrier(&request)
             .await
             .map_err(|trouble| problem(&trouble))?;
         if answer.status != 200 {
-            return Err(problem(&http::Trouble::Status(answer.status)));
+            return Err(problem(&Trouble::Status(answer.status)));
         }
         if self.digest.is_some() && !self.has_digest(&answer.body) {
             let came = hex::encode(Sha256::digest(answer.body.as_slice()));

@@ -5,13 +5,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use super::{Problem, Request, Said, Service, id_of};
+use super::{Carrier, Problem, Request, Said, Service, id_of};
 use crate::sources::http::Trouble;
 
 const USER_DATA: &str = "/metadata/instance/compute/userData?api-version=2021-01-01&format=text";
 const INSTANCE: &str = "/metadata/instance/compute/vmId?api-version=2021-01-01&format=text";
 
-pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+pub(super) async fn ask(service: &mut Service<'_, impl Carrier>) -> Result<Said, Problem> {
     let instance = service.known(get(service, INSTANCE)).await?;
     let request = get(service, USER_DATA);
     let encoded = service.document(&request).await?;
@@ -39,7 +39,7 @@ pub fn decode(encoded: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
         .map_err(|_| "userData is not base64".into())
 }
 
-fn get(service: &Service<'_>, path: &str) -> Request {
+fn get(service: &Service<'_, impl Carrier>, path: &str) -> Request {
     Request {
         // 410 while the service itself is being updated.
         not_now: &[410],

@@ -5,7 +5,7 @@
 use hyper::Method;
 use sf_contract::secret::Secret;
 
-use super::{Problem, Request, Said, Service};
+use super::{Carrier, Problem, Request, Said, Service};
 use crate::sources::http::Trouble;
 
 const TOKEN: &str = "/latest/api/token";
@@ -14,7 +14,7 @@ const INSTANCE: &str = "/latest/meta-data/instance-id";
 /// A token is only needed for this conversation.
 const LIFETIME: &str = "300";
 
-pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+pub(super) async fn ask(service: &mut Service<'_, impl Carrier>) -> Result<Said, Problem> {
     let mut token = token(service).await?;
     let mut request = with_token(service, USER_DATA, &token);
     let mut answer = service.send(&request).await?;
@@ -36,7 +36,7 @@ pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
     Ok(Said::Document(document, instance))
 }
 
-async fn token(service: &mut Service<'_>) -> Result<Secret, Problem> {
+async fn token(service: &mut Service<'_, impl Carrier>) -> Result<Secret, Problem> {
     let request = Request {
         method: Method::PUT,
         ..service.get(TOKEN)
@@ -62,7 +62,7 @@ async fn token(service: &mut Service<'_>) -> Result<Secret, Problem> {
         .ok_or_else(|| service.problem(&Trouble::NotHttp("the token is no token".into()), &request))
 }
 
-fn with_token(service: &Service<'_>, path: &str, token: &Secret) -> Request {
+fn with_token(service: &Service<'_, impl Carrier>, path: &str, token: &Secret) -> Request {
     service
         .get(path)
         .header("x-aws-ec2-metadata-token", token.expose())

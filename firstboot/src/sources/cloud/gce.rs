@@ -1,7 +1,7 @@
 //! Google Compute Engine's metadata server: the instance attribute
 //! `sf-metadata`, else `user-data`. It refuses requests without the header.
 
-use super::{Problem, Request, Said, Service, id_of};
+use super::{Carrier, Problem, Request, Said, Service, id_of};
 
 const ATTRIBUTES: [&str; 2] = [
     "/computeMetadata/v1/instance/attributes/sf-metadata",
@@ -9,7 +9,7 @@ const ATTRIBUTES: [&str; 2] = [
 ];
 const INSTANCE: &str = "/computeMetadata/v1/instance/id";
 
-pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+pub(super) async fn ask(service: &mut Service<'_, impl Carrier>) -> Result<Said, Problem> {
     let instance = service.known(get(service, INSTANCE)).await?;
     for path in ATTRIBUTES {
         if let Some(document) = service.document(&get(service, path)).await? {
@@ -19,6 +19,6 @@ pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
     Ok(service.nothing("the attributes sf-metadata and user-data"))
 }
 
-fn get(service: &Service<'_>, path: &str) -> Request {
+fn get(service: &Service<'_, impl Carrier>, path: &str) -> Request {
     service.get(path).header("metadata-flavor", "Google")
 }

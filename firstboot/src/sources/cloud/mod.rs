@@ -8,13 +8,11 @@ mod ec2;
 mod gce;
 mod openstack;
 
-use std::time::Instant;
-
 use sf_contract::metadata::Layer;
 use zeroize::Zeroizing;
 
 use super::fetch::{self, Problem, Said, Server};
-use super::http::{self, Request, Trouble, Trust, Url};
+use super::http::{Answer, Carrier, Request, Trouble, Url};
 use super::{Found, Looked, Places, Remote, Tell, drive, envelope, url};
 use crate::codes;
 use crate::failure::Failure;
@@ -131,17 +129,11 @@ impl Cloud {
         }
     }
 
-    pub(super) async fn ask(
-        self,
-        base: &Url,
-        deadline: Instant,
-        tell: Tell<'_>,
-    ) -> Result<Said, Problem> {
+    pub(super) async fn ask(self, base: &Url, carrier: &mut impl Carrier) -> Result<Said, Problem> {
         let mut service = Service {
             cloud: self,
             base,
-            deadline,
-            tell,
+            carrier,
         };
         match self {
             Self::Ec2 => ec2::ask(&mut service).await,
@@ -187,20 +179,19 @@ pub(super) fn service(places: &Places, tell: Tell<'_>) -> Vec<Looked> {
 }
 
 /// A conversation with a metadata service.
-struct Service<'s> {
+struct Service<'s, C> {
     cloud: Cloud,
     base: &'s Url,
-    deadline: Instant,
-    tell: Tell<'s>,
+    carrier: &'s mut C,
 }
 
-impl Service<'_> {
+impl<C: Carrier> Service<'_, C> {
     fn get(&self, path: &str) -> Request {
         Request::get(self.base.at(path))
     }
 
-    async fn send(&mut self, request: &Request) -> Result<http::Answer, Problem> {
-        http::ask(request, &Trust::Plain, self.deadline, self.tell)
+    async fn send(&mut self, request: &Request) -> Result<Answer, Problem> {
+        (self.carrier)(request)
             .await
             .map_err(|trouble| self.problem(&trouble, request))
     }

@@ -1,13 +1,13 @@
 //! `OpenStack`'s metadata service.
 
-use super::{Problem, Said, Service};
+use super::{Carrier, Problem, Said, Service};
 use crate::sources::envelope;
 use crate::sources::http::Trouble;
 
 const USER_DATA: &str = "/openstack/latest/user_data";
 const META_DATA: &str = "/openstack/latest/meta_data.json";
 
-pub(super) async fn ask(service: &mut Service<'_>) -> Result<Said, Problem> {
+pub(super) async fn ask(service: &mut Service<'_, impl Carrier>) -> Result<Said, Problem> {
     let request = service.get(META_DATA);
     let json = service.known(request.clone()).await?;
     let Some(document) = service.document(&service.get(USER_DATA)).await? else {

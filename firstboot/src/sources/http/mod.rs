@@ -32,7 +32,7 @@ pub use tls::{Fingerprint, Trust};
 pub use trouble::Trouble;
 
 /// The largest answer that is read.
-const LIMIT: usize = 1024 * 1024;
+pub const LIMIT: usize = 1024 * 1024;
 /// For one address to accept the connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For one whole attempt: at least, when hardly any time is left, and at most.
@@ -89,12 +89,18 @@ impl Request {
 
 /// An answer with a status that is final: success, or a refusal that the
 /// caller may understand.
-#[derive(Debug)]
 pub struct Answer {
     /// The status.
     pub status: u16,
     /// The body, at most 1 MiB. Never shown.
     pub body: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let length = self.body.len();
+        write!(formatter, "{} with a body of {length} bytes", self.status)
+    }
 }
 
 impl Answer {
@@ -107,6 +113,12 @@ impl Answer {
         }
     }
 }
+
+/// Who carries a request to its server and brings the answer: on a node
+/// [`ask`], over the network.
+pub trait Carrier: AsyncFnMut(&Request) -> Result<Answer, Trouble> {}
+
+impl<C: AsyncFnMut(&Request) -> Result<Answer, Trouble>> Carrier for C {}
 
 /// Asks until there is an answer, a trouble that lasts, or the deadline; at
 /// least once.
