@@ -21,6 +21,12 @@ use sf_firstboot::pki::{self, Item, Set, Usage};
 use sf_firstboot::sources::http::{Fingerprint, Trust, Url};
 use sf_firstboot::sources::{drive, envelope, kernel};
 
+// The corpus test has this file at another place.
+#[path = "targets/answer.rs"]
+mod answer;
+
+pub use answer::answer;
+
 /// A target.
 pub type Run = fn(&[u8]);
 
@@ -38,6 +44,7 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("kernel", kernel_command_line),
     ("user_data", user_data),
     ("url", url),
+    ("answer", answer),
 ];
 
 /// A text that marks a secret: where it stands only in secrets, it must not be
