@@ -25,7 +25,7 @@ use support::lot::Barrier;
 use support::matrix::{Outcome, Section};
 use support::metadata::{bootstrapped, dump};
 use support::proxy::{At, Proxy, Side, Then};
-use support::{Admin, Server, dsn, kill, shared};
+use support::{Admin, Server, dsn, kill, shared, wait_for};
 
 /// A way through the gate, for a node whose image is of series 0.8.
 #[derive(Clone, Copy)]
@@ -385,7 +385,7 @@ fn nobody_waits_for_a_rehearsal_and_it_waits_for_nobody() {
         },
     );
     let (mut child, _) = node.start(&["check", "--json"]);
-    assert!(barrier.wait_for(1));
+    wait_for("the rehearsal gets there", || barrier.wait_for(1));
     barrier.open();
     bench.admin.run("SET SESSION innodb_lock_wait_timeout = 25");
     bench
