@@ -49,7 +49,10 @@ pub(crate) fn author(fqdn: &str) -> Author {
 /// The fleet, as an operator sees it.
 fn look(connector: &Connector) -> Fleet {
     block_on(async {
-        let mut session = connector.connect().await.unwrap();
+        // The server may still hold a connection that was closed a moment ago,
+        // and allow no other.
+        let session = connector.connect_until(within(20), &mut |_| {}).await;
+        let mut session = session.unwrap();
         let fleet = fleet::read(&mut session).await.unwrap();
         session.close().await;
         fleet
