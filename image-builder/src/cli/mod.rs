@@ -189,7 +189,7 @@ mod tests {
         all
     }
 
-    /// A secret is never in argv (DESIGN, invariant 4).
+    /// A secret is never in argv (the fourth of ARCHITECTURE.md's invariants).
     #[test]
     fn no_help_text_offers_a_secret() {
         for (path, mut command) in all() {
