@@ -62,7 +62,7 @@ const OTHERS: [Need; 4] = [
     },
     Need {
         privilege: "DELETE",
-        tables: &["bootstrap_claims", "bootstrap_nodes", "cluster_series"],
+        tables: &["bootstrap_claims", "cluster_series"],
     },
 ];
 

@@ -34,6 +34,8 @@ pub enum How {
     Introduce {
         /// The slot that the series is going to hold.
         slot: u8,
+        /// The neighbour, which has to stay.
+        beside: Series,
         /// The series without nodes that leaves the slot first.
         retire: Option<Series>,
     },
@@ -71,6 +73,7 @@ pub fn decide(image: &Image, facts: &Facts) -> Decision {
         ))),
         [only] if adjacent(image, only) => Decision::Proceed(How::Introduce {
             slot: 1 - only.slot.min(1),
+            beside: only.series,
             retire: None,
         }),
         [first, second] => [(first, second), (second, first)]
@@ -78,9 +81,10 @@ pub fn decide(image: &Image, facts: &Facts) -> Decision {
             .find(|(keep, leave)| adjacent(image, keep) && facts.no_other_on(leave.series))
             .map_or_else(
                 || refuse(image, facts),
-                |(_, leave)| {
+                |(keep, leave)| {
                     Decision::Proceed(How::Introduce {
                         slot: leave.slot,
+                        beside: keep.series,
                         retire: Some(leave.series),
                     })
                 },

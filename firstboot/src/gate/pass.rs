@@ -210,33 +210,56 @@ async fn enter(
     (facts, how, step): &Judged,
     now: f64,
 ) -> Result<(), SqlError> {
-    let mut known = facts.own.as_ref();
-    if let How::Introduce { slot, retire } = *how {
-        let leaves = known.filter(|row| retire.is_some() && row.series == retire);
-        if let Some(series) = retire {
-            make_room(session, node, series, leaves).await?;
+    let mut known = facts.own.clone();
+    if let How::Introduce {
+        slot,
+        beside,
+        retire,
+    } = *how
+    {
+        // The neighbour has to be there still, and to stay: another node may be
+        // about to retire it, and what it lets in instead may be far from this
+        // series. A row that refers to it keeps it, on Galera too.
+        if known.as_ref().is_none_or(|row| row.series != Some(beside)) {
+            write_row(session, (image, node), known.as_ref(), beside, now).await?;
+            known = Some(NodeRow {
+                series: Some(beside),
+                instance_id: node.instance_id.clone(),
+            });
         }
-        session
-            .execute(&Statement {
-                doing: "introducing the series",
-                sql: "INSERT INTO cluster_series (slot, series, predecessor, \
-                      release_version, introduced_at, introduced_by) \
-                      VALUES (?, ?, ?, ?, ?, ?)",
-                args: vec![
-                    Arg::Int(slot.into()),
-                    image.series.to_string().into(),
-                    image.predecessor.map(|series| series.to_string()).into(),
-                    image.release.as_str().into(),
-                    Arg::Real(now),
-                    node.fqdn.as_str().into(),
-                ],
-            })
-            .await?;
-        known = known.filter(|_| leaves.is_none());
+        if let Some(series) = retire {
+            let matched = session.execute(&retirement(series)).await?;
+            found(matched, session)?;
+        }
+        introduce(session, (image, node), slot, now).await?;
     }
-    let matched = session.execute(&own_row(image, node, known, now)).await?;
-    found(matched, session)?;
+    write_row(session, (image, node), known.as_ref(), image.series, now).await?;
     claim::write(session, node, step, now).await
+}
+
+async fn introduce(
+    session: &mut Session,
+    (image, node): (&Image, &Node),
+    slot: u8,
+    now: f64,
+) -> Result<(), SqlError> {
+    session
+        .execute(&Statement {
+            doing: "introducing the series",
+            sql: "INSERT INTO cluster_series (slot, series, predecessor, \
+                  release_version, introduced_at, introduced_by) \
+                  VALUES (?, ?, ?, ?, ?, ?)",
+            args: vec![
+                Arg::Int(slot.into()),
+                image.series.to_string().into(),
+                image.predecessor.map(|series| series.to_string()).into(),
+                image.release.as_str().into(),
+                Arg::Real(now),
+                node.fqdn.as_str().into(),
+            ],
+        })
+        .await
+        .map(drop)
 }
 
 fn tell_claim(node: &Node, step: &Step) {
@@ -254,33 +277,6 @@ fn tell_claim(node: &Node, step: &Step) {
     }
 }
 
-/// Frees the slot of a series that no other node runs. Its own row has to go
-/// first, since it refers to the series; it comes back in the same transaction.
-async fn make_room(
-    session: &mut Session,
-    node: &Node,
-    series: Series,
-    leaves: Option<&NodeRow>,
-) -> Result<(), SqlError> {
-    if let Some(row) = leaves {
-        let matched = session
-            .execute(&Statement {
-                doing: "leaving the old series",
-                sql: "DELETE FROM bootstrap_nodes \
-                      WHERE fqdn = ? AND instance_id = ? AND series = ?",
-                args: vec![
-                    node.fqdn.as_str().into(),
-                    row.instance_id.as_str().into(),
-                    series.to_string().into(),
-                ],
-            })
-            .await?;
-        found(matched, session)?;
-    }
-    let matched = session.execute(&retirement(series)).await?;
-    found(matched, session)
-}
-
 fn retirement(series: Series) -> Statement {
     Statement {
         doing: "retiring the old series",
@@ -289,12 +285,18 @@ fn retirement(series: Series) -> Statement {
     }
 }
 
-/// The row that is replaced is the one that was judged: another machine of this
-/// name may have passed since.
-fn own_row(image: &Image, node: &Node, known: Option<&NodeRow>, now: f64) -> Statement {
+/// Writes that the node runs `series`. The row that is replaced is the one that
+/// was judged: another machine of this name may have passed since.
+async fn write_row(
+    session: &mut Session,
+    (image, node): (&Image, &Node),
+    known: Option<&NodeRow>,
+    series: Series,
+    now: f64,
+) -> Result<(), SqlError> {
     let mut args = vec![
         node.role.name().into(),
-        image.series.to_string().into(),
+        series.to_string().into(),
         image.release.as_str().into(),
         image.image_version.as_str().into(),
         node.instance_id.as_str().into(),
@@ -312,11 +314,14 @@ fn own_row(image: &Image, node: &Node, known: Option<&NodeRow>, now: f64) -> Sta
          instance_id, phase, outcome, last_boot, last_error, fqdn) \
          VALUES (?, ?, ?, ?, ?, 'gate', NULL, ?, NULL, ?)"
     };
-    Statement {
-        doing: "recording the node's series",
-        sql,
-        args,
-    }
+    let matched = session
+        .execute(&Statement {
+            doing: "recording the node's series",
+            sql,
+            args,
+        })
+        .await?;
+    found(matched, session)
 }
 
 /// A row that was there when the decision was made and is gone now makes the

@@ -83,7 +83,6 @@ const WIPE: &str = "DELETE FROM shakenfist.bootstrap_claims; DELETE FROM shakenf
 const OWN: &str = "node5.example.com";
 const INSERT_ROW: &str = "INSERT INTO bootstrap_nodes";
 const UPDATE_ROW: &str = "UPDATE bootstrap_nodes";
-const DELETE_ROW: &str = "DELETE FROM bootstrap_nodes";
 const INSERT_SERIES: &str = "INSERT INTO cluster_series";
 const DELETE_SERIES: &str = "DELETE FROM cluster_series";
 const INSERT_CLAIM: &str = "INSERT INTO bootstrap_claims";
@@ -137,7 +136,8 @@ fn every_way_through_the_gate_is_tried_and_leaves_nothing() {
             "hypervisor",
             series(0, "0.7", "0.6") + &others,
             "introduce",
-            &[INSERT_SERIES, INSERT_ROW, UPDATE_ROW],
+            // By way of the series that is there.
+            &[INSERT_ROW, INSERT_SERIES, UPDATE_ROW, UPDATE_ROW],
         ),
         (
             "in the place of one that it was the last to run",
@@ -148,10 +148,10 @@ fn every_way_through_the_gate_is_tried_and_leaves_nothing() {
                 + &own("hypervisor", "0.6"),
             "introduce",
             &[
-                DELETE_ROW,
+                UPDATE_ROW,
                 DELETE_SERIES,
                 INSERT_SERIES,
-                INSERT_ROW,
+                UPDATE_ROW,
                 // By whoever passes, what nobody ran when it decided.
                 DELETE_SERIES,
                 UPDATE_ROW,

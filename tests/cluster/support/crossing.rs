@@ -26,7 +26,7 @@ pub(crate) struct Crossing {
 
 /// Joins, introductions and retirements, each across another. A cluster that is
 /// bootstrapped has series 0.7.
-pub(crate) const ALL: [Crossing; 7] = [
+pub(crate) const ALL: [Crossing; 8] = [
     Crossing {
         what: "a join across the retirement of its series",
         before: &[("h1", 7), ("h2", 8)],
@@ -68,6 +68,12 @@ pub(crate) const ALL: [Crossing; 7] = [
         before: &[("h1", 8), ("h2", 8)],
         first: ("h1", 9),
         second: ("h2", 7),
+    },
+    Crossing {
+        what: "the last node of each series skips the other one",
+        before: &[("h1", 7), ("h2", 8)],
+        first: ("h1", 9),
+        second: ("h2", 6),
     },
 ];
 

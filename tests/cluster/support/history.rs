@@ -250,7 +250,7 @@ impl Cluster {
             panic!("cleared without a record")
         };
         let before = record.clone();
-        if let How::Introduce { slot, retire } = how {
+        if let How::Introduce { slot, retire, .. } = how {
             for held in &mut record.slots {
                 if held.is_some() && held.map(|held| image(held).series) == retire {
                     *held = None;

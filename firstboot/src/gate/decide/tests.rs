@@ -51,10 +51,13 @@ fn facts(slots: &[(u8, u64)], nodes: &[(&str, u64)]) -> Facts {
 fn word(decision: &Decision) -> String {
     match decision {
         Decision::Proceed(How::Join { slot }) => format!("join {slot}"),
-        Decision::Proceed(How::Introduce { slot, retire: None }) => format!("introduce {slot}"),
+        Decision::Proceed(How::Introduce {
+            slot, retire: None, ..
+        }) => format!("introduce {slot}"),
         Decision::Proceed(How::Introduce {
             slot,
             retire: Some(series),
+            ..
         }) => format!("introduce {slot} for {series}"),
         Decision::Wait(failure) | Decision::Refuse(failure) => failure.code.id.to_owned(),
     }
@@ -201,9 +204,10 @@ proptest! {
         if let Decision::Proceed(how) = decide(&image, &facts) {
             let mut after: Vec<(u8, Series)> =
                 facts.slots.iter().map(|slot| (slot.slot, slot.series)).collect();
-            if let How::Introduce { slot, retire } = how {
+            if let How::Introduce { slot, beside, retire } = how {
                 after.retain(|(_, series)| Some(*series) != retire);
                 prop_assert!(after.iter().all(|(taken, _)| *taken != slot));
+                prop_assert!(after.iter().any(|(_, series)| *series == beside));
                 after.push((slot, image.series));
             }
             prop_assert!(after.len() <= 2 && after.iter().all(|(slot, _)| *slot < 2));
