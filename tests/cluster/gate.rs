@@ -459,6 +459,38 @@ fn nodes_that_wait_leave_room_for_the_one_that_they_wait_for() {
     }
 }
 
+/// The same where the server has room, and the user that the fleet shares has not.
+#[test]
+fn nodes_that_wait_leave_room_among_the_connections_of_their_user() {
+    let server = Server::start(&["--max-user-connections=3"]);
+    let connector = connector(&server.database("shared"));
+    let (told, telling) = std::sync::mpsc::channel();
+    let waiters: Vec<_> = (0..6)
+        .map(|_| {
+            let (connector, told) = (connector.clone(), told.clone());
+            std::thread::spawn(move || {
+                block_on(async {
+                    let mut tell = |text: &str| {
+                        if text.contains("its tables are not there yet") {
+                            told.send(()).unwrap();
+                        }
+                    };
+                    let session = wait_for_bootstrap(&connector, within(60), &mut tell).await?;
+                    session.close().await;
+                    Ok::<_, sf_firstboot::failure::Failure>(())
+                })
+            })
+        })
+        .collect();
+    for _ in 0..3 {
+        telling.recv_timeout(Duration::from_secs(30)).unwrap();
+    }
+    bootstrap(&connector, inputs()).unwrap();
+    for waiter in waiters {
+        waiter.join().unwrap().unwrap();
+    }
+}
+
 #[test]
 fn waiting_does_not_mend_a_wrong_password() {
     let server = shared();

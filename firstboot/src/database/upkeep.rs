@@ -19,7 +19,8 @@ struct Galera {
 
 /// Warnings about the server.
 pub async fn warnings(session: &mut Session) -> Result<Vec<Failure>, Failure> {
-    let (used, most) = connections(session).await.map_err(SqlError::into_failure)?;
+    let Connections { used, most, .. } =
+        connections(session).await.map_err(SqlError::into_failure)?;
     let galera = galera(session).await.map_err(SqlError::into_failure)?;
     let server = session.server().to_owned();
     let mut warnings = Vec::new();
@@ -35,18 +36,27 @@ pub(super) async fn not_synced(session: &mut Session) -> Result<Option<Failure>,
     Ok(galera.and_then(|galera| judge_member(server, &galera)))
 }
 
-/// Are more than half of the server's connections in use? Who only waits then
-/// has none.
+/// Are more than half of the connections in use that the server has, or has for
+/// this user, which may be that of the whole fleet? Who only waits then has none.
 pub(crate) async fn crowded(session: &mut Session) -> Result<bool, SqlError> {
-    let (used, most) = connections(session).await?;
+    let Connections { used, most, ours } = connections(session).await?;
+    let most = if ours > 0 { most.min(ours) } else { most };
     Ok(most > 0 && used > most / 2)
 }
 
-async fn connections(session: &mut Session) -> Result<(u64, u64), SqlError> {
+struct Connections {
+    used: u64,
+    most: u64,
+    /// How many of them this user may have; 0 is all.
+    ours: u64,
+}
+
+async fn connections(session: &mut Session) -> Result<Connections, SqlError> {
     let rows = session
         .rows(
             "counting the server's connections",
-            "SELECT CAST(variable_value AS CHAR), CAST(@@max_connections AS CHAR) \
+            "SELECT CAST(variable_value AS CHAR), CAST(@@max_connections AS CHAR), \
+             CAST(@@max_user_connections AS CHAR) \
              FROM information_schema.global_status WHERE variable_name = 'THREADS_CONNECTED'",
             &[],
         )
@@ -56,7 +66,11 @@ async fn connections(session: &mut Session) -> Result<(u64, u64), SqlError> {
             .and_then(|row| row.text(index)?.parse().ok())
             .unwrap_or(0)
     };
-    Ok((number(0), number(1)))
+    Ok(Connections {
+        used: number(0),
+        most: number(1),
+        ours: number(2),
+    })
 }
 
 /// `None` on a server that is in no Galera cluster.
