@@ -229,6 +229,12 @@ fn character_sets_and_engines() {
         server.admin().run(statement);
     }
     assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+    server
+        .admin()
+        .run("SET GLOBAL enforce_storage_engine = 'MyISAM'");
+    let found = findings(&dsn, Role::DatabaseTier);
+    assert_eq!(codes(&found), ["SF-DB-ENGINE"]);
+    assert!(found[0].what.contains("enforced"), "{}", found[0]);
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
     let (server, database) = (session.server().to_owned(), session.database().to_owned());
     let mut findings = Vec::new();
     findings.extend(judge_version(&server, &facts.version));
-    findings.extend(judge_engine(&server, &facts.engine));
+    findings.extend(judge_engine(&server, &facts.engine, &facts.enforced));
     findings.extend(judge_charset(
         &server,
         &database,
@@ -123,6 +123,8 @@ pub(super) async fn wrong_version(session: &mut Session) -> Option<Failure> {
 struct Facts {
     version: String,
     engine: String,
+    /// The engine that every table gets, whatever is asked for; empty for none.
+    enforced: String,
     charset: String,
     collation: String,
     account: String,
@@ -138,7 +140,8 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
             "reading the server's version and settings",
             "SELECT CAST(VERSION() AS CHAR), CAST(@@default_storage_engine AS CHAR), \
              CAST(@@character_set_database AS CHAR), CAST(@@collation_database AS CHAR), \
-             CAST(CURRENT_USER() AS CHAR), CAST(DATABASE() AS CHAR)",
+             CAST(CURRENT_USER() AS CHAR), CAST(DATABASE() AS CHAR), \
+             CAST(@@enforce_storage_engine AS CHAR)",
             &[],
         )
         .await?;
@@ -157,6 +160,7 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
         collation: cell(3),
         account: quoted_account(&cell(4)),
         name: cell(5),
+        enforced: cell(6),
         grants: Grants::parse(lines.iter().filter_map(|row| row.text(0))),
     })
 }
@@ -273,18 +277,33 @@ fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
     Some((parts.next()??, parts.next()??, parts.next()??))
 }
 
-fn judge_engine(server: &str, engine: &str) -> Option<Failure> {
-    (!engine.eq_ignore_ascii_case("InnoDB")).then(|| {
-        Failure::new(
-            &codes::DB_ENGINE,
-            format!("the default storage engine of the database server {server} is {engine}"),
-        )
-        .value(engine)
-        .remedy(
+fn judge_engine(server: &str, default: &str, enforced: &str) -> Option<Failure> {
+    let other = |engine: &str| !engine.eq_ignore_ascii_case("InnoDB");
+    let (which, engine, remedy) = if other(default) {
+        (
+            "default",
+            default,
             "Set default_storage_engine = InnoDB in the server's configuration, or at once: \
              SET GLOBAL default_storage_engine = 'InnoDB';",
         )
-    })
+    } else if !enforced.is_empty() && other(enforced) {
+        (
+            "enforced",
+            enforced,
+            "Take enforce_storage_engine out of the server's configuration, or at once: \
+             SET GLOBAL enforce_storage_engine = NULL;",
+        )
+    } else {
+        return None;
+    };
+    Some(
+        Failure::new(
+            &codes::DB_ENGINE,
+            format!("the {which} storage engine of the database server {server} is {engine}"),
+        )
+        .value(engine)
+        .remedy(remedy),
+    )
 }
 
 fn judge_charset(server: &str, database: &str, charset: &str, collation: &str) -> Option<Failure> {
@@ -382,11 +401,17 @@ mod tests {
 
     #[test]
     fn engines_and_accounts() {
-        assert!(judge_engine("db:1", "InnoDB").is_none());
-        assert_eq!(
-            judge_engine("db:1", "MyISAM").unwrap().code.id,
-            "SF-DB-ENGINE"
-        );
+        for (default, enforced, told) in [
+            ("InnoDB", "", None),
+            ("InnoDB", "InnoDB", None),
+            ("MyISAM", "InnoDB", Some("the default storage engine of")),
+            ("MyISAM", "", Some("the default storage engine of")),
+            ("InnoDB", "Aria", Some("the enforced storage engine of")),
+        ] {
+            let found = judge_engine("db:1", default, enforced).map(|failure| failure.what);
+            assert_eq!(found.is_some(), told.is_some(), "{found:?}");
+            assert!(found.unwrap_or_default().starts_with(told.unwrap_or("")));
+        }
         assert_eq!(quoted_account("o'neil@10.%"), "'o''neil'@'10.%'");
         assert_eq!(quoted_account("sf@a@%"), "'sf@a'@'%'");
     }
