@@ -6,13 +6,15 @@
 
 mod support;
 
+use sf_contract::release::Schema;
 use sf_contract::role::Role;
+use sf_firstboot::bootstrap::{self, Plan};
 use sf_firstboot::database::Connector;
 use sf_firstboot::fleet::hand;
 use sf_firstboot::gate::{self, Node};
 use support::agent::Agent;
 use support::build::Build;
-use support::metadata::{image, within};
+use support::metadata::{self, image, inputs, within};
 use support::normal::{EndState, end_state};
 use support::{Admin, Server, block_on, connector};
 
@@ -92,8 +94,8 @@ fn story(server: &Server, admin: &mut Admin, name: &str) -> (EndState, Vec<Vec<S
     let series = admin.rows(&format!("SELECT series FROM `{name}`.cluster_series"));
     assert_eq!(series, [["0.8"]], "{name}");
     let author = author();
-    assert!(support::metadata::forget(&connector, "h3", &author).unwrap());
-    let held = support::metadata::claim(&connector, "network").unwrap();
+    assert!(metadata::forget(&connector, "h3", &author).unwrap());
+    let held = metadata::claim(&connector, "network").unwrap();
     let freed = hand::release(&connector, &held, &author, within(10));
     assert!(block_on(freed).unwrap());
     pass(&connector, 9, "net2", Role::Network);
@@ -147,7 +149,7 @@ fn what_the_server_says_is_english_in_every_country() {
     let german = admin.try_run("SELECT * FROM empty.nowhere").unwrap_err();
     assert!(german.contains("existiert nicht"), "{german}");
     let (connector, author) = (connector(&dsn), author());
-    let failure = support::metadata::forget(&connector, "h1", &author).unwrap_err();
+    let failure = metadata::forget(&connector, "h1", &author).unwrap_err();
     assert!(failure.to_string().contains("doesn't exist"), "{failure}");
 }
 
@@ -172,4 +174,32 @@ fn one_connection_is_enough_for_everything() {
     admin.database("plain");
     admin.run("ALTER USER `plain`@`%` WITH MAX_USER_CONNECTIONS 1");
     assert!(story(&server, &mut admin, "plain").1.len() > 5);
+}
+
+/// Prepared statements are counted over all clients of a server: one program that
+/// forgets its own leaves none to anybody.
+#[test]
+fn nodes_wait_for_a_server_that_has_no_statement_to_spare() {
+    let server = Server::start(&["--max-prepared-stmt-count=3"]);
+    let mut admin = server.admin();
+    admin.database("plain");
+    let connector = connector(&server.dsn("plain"));
+    let plan = Plan::new(inputs()).unwrap();
+    let run = || {
+        block_on(bootstrap::run(
+            &connector,
+            &Schema::Agent,
+            &plan,
+            &metadata::author("db1.example"),
+            within(2),
+            &mut |_| {},
+        ))
+    };
+    let failures = run().unwrap_err();
+    assert_eq!(failures[0].code.id, "SF-DB-BUSY", "{}", failures[0]);
+    assert!(failures[0].kind().retried());
+    let cause = &failures[0].causes[0];
+    assert!(cause.contains("max_prepared_stmt_count"), "{cause}");
+    admin.run("SET GLOBAL max_prepared_stmt_count = 100");
+    run().unwrap();
 }

@@ -18,11 +18,15 @@ pub(crate) enum Class {
     /// The server takes no statements now (1047 on Galera, and 1180 in answer to
     /// a COMMIT when it loses its quorum; 1053, 1927).
     NotReady,
+    /// The server has as many connections, questions or prepared statements as it
+    /// may have (1040, 1203, 1226, 1461), of all its clients together or of this
+    /// user: who hangs up gives back what it has of them.
+    Crowded,
     /// The connection broke or went silent; whether the statement ran is unknown.
     Lost,
-    /// The server takes no writes (1290, 1792, 1836).
+    /// The server takes no writes (1290, 1792, 1836), or the engine none (1036).
     ReadOnly,
-    /// The server has no room (1021, 1114, 1030, 1041, and whatever quotes the
+    /// The server has no room (1021, 1114, 1030, 1037, 1038, 1041, and whatever quotes the
     /// system's own error for it).
     Full,
     /// The row is there already (1062): somebody was faster.
@@ -42,32 +46,55 @@ impl Class {
     pub(crate) fn retried(self) -> bool {
         matches!(
             self,
-            Self::Conflict | Self::NotReady | Self::Lost | Self::ReadOnly | Self::Full
+            Self::Conflict
+                | Self::NotReady
+                | Self::Crowded
+                | Self::Lost
+                | Self::ReadOnly
+                | Self::Full
         )
     }
 
     /// Does another connection, perhaps to another server, have better chances?
     pub(crate) fn reconnects(self) -> bool {
-        matches!(self, Self::NotReady | Self::Lost | Self::ReadOnly)
+        matches!(
+            self,
+            Self::NotReady | Self::Crowded | Self::Lost | Self::ReadOnly
+        )
     }
 
     fn of(error: &sqlx::Error) -> Self {
         match error {
             sqlx::Error::Database(inner) if no_space(inner.message()) => Self::Full,
-            sqlx::Error::Database(_) => number(error).map_or(Self::Other, Self::of_number),
+            sqlx::Error::Database(inner) => number(error).map_or(Self::Other, |number| {
+                Self::of_answer(number, inner.message())
+            }),
             // A protocol error leaves the connection in an unknown state.
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => Self::Lost,
             _ => Self::Other,
         }
     }
 
+    /// 1290 is about any of the server's options; its text says which one.
+    fn of_answer(number: u16, text: &str) -> Self {
+        if number == 1290
+            && !["read-only", "read_only"]
+                .iter()
+                .any(|word| text.contains(word))
+        {
+            return Self::Other;
+        }
+        Self::of_number(number)
+    }
+
     fn of_number(number: u16) -> Self {
         match number {
             1213 | 1205 | 1020 | 1317 | 1969 => Self::Conflict,
-            1047 | 1053 | 1180 | 1927 | 1040 | 1203 | 1226 => Self::NotReady,
+            1047 | 1053 | 1180 | 1927 => Self::NotReady,
+            1040 | 1203 | 1226 | 1461 => Self::Crowded,
             1152 | 1158..=1161 | 1184 | 2006 | 2013 => Self::Lost,
-            1290 | 1792 | 1836 => Self::ReadOnly,
-            1021 | 1030 | 1037 | 1041 | 1114 => Self::Full,
+            1036 | 1290 | 1792 | 1836 => Self::ReadOnly,
+            1021 | 1030 | 1037 | 1038 | 1041 | 1114 => Self::Full,
             1062 => Self::Duplicate,
             1216 | 1217 | 1451 | 1452 => Self::ForeignKey,
             1044 | 1142 | 1143 | 1227 | 1370 => Self::Denied,
@@ -166,7 +193,7 @@ impl SqlError {
     /// As an operator meets it.
     pub(crate) fn into_failure(self) -> Failure {
         let code: &'static Code = match self.class {
-            Class::Conflict => &codes::DB_BUSY,
+            Class::Conflict | Class::Crowded => &codes::DB_BUSY,
             Class::NotReady => &codes::DB_NOT_READY,
             Class::Lost => &codes::DB_LOST,
             Class::ReadOnly => &codes::DB_READ_ONLY,
@@ -284,8 +311,11 @@ mod tests {
             (1205, Class::Conflict, true),
             (1047, Class::NotReady, true),
             (1180, Class::NotReady, true),
+            (1203, Class::Crowded, true),
+            (1461, Class::Crowded, true),
             (1290, Class::ReadOnly, true),
             (1836, Class::ReadOnly, true),
+            (1036, Class::ReadOnly, true),
             (1114, Class::Full, true),
             (1062, Class::Duplicate, false),
             (1451, Class::ForeignKey, false),
@@ -300,6 +330,19 @@ mod tests {
             assert_eq!(class.retried(), retried, "{number}");
         }
         assert!(Class::Lost.reconnects() && !Class::Conflict.reconnects());
+        assert!(Class::Crowded.reconnects());
+        for (option, class) in [
+            ("--read-only", Class::ReadOnly),
+            ("--innodb-read-only", Class::ReadOnly),
+            ("NO_ENGINE_SUBSTITUTION", Class::Other),
+            ("--max-session-mem-used=8192", Class::Other),
+        ] {
+            let text = format!(
+                "The MariaDB server is running with the {option} option so it cannot execute \
+                 this statement"
+            );
+            assert_eq!(Class::of_answer(1290, &text), class, "{text}");
+        }
     }
 
     #[test]
