@@ -14,12 +14,12 @@ use sf_firstboot::fleet::hand;
 use sf_firstboot::gate::{self, Node};
 use support::agent::Agent;
 use support::build::Build;
-use support::metadata::{self, image, inputs, within};
+use support::metadata::{self, bootstrapped, image, inputs, within};
 use support::normal::{EndState, end_state};
 use support::{Admin, Server, block_on, connector};
 
 /// What a configuration file, or somebody at run time, has set.
-const SETTINGS: [(&str, &str); 20] = [
+const SETTINGS: [(&str, &str); 22] = [
     ("autocommit", "0"),
     ("completion_type", "'CHAIN'"),
     ("completion_type", "'RELEASE'"),
@@ -40,12 +40,14 @@ const SETTINGS: [(&str, &str); 20] = [
     ("wait_timeout", "1"),
     ("character_set_server", "'utf8mb3'"),
     ("innodb_force_primary_key", "1"),
+    ("innodb_default_row_format", "'compact'"),
     ("foreign_key_checks", "0"),
     ("query_cache_type", "1"),
     (
         "init_connect",
         "'SET autocommit = 0, sql_mode = \"\", NAMES latin1'",
     ),
+    ("init_connect", "'BEGIN'"),
 ];
 
 fn author() -> hand::Author {
@@ -202,4 +204,30 @@ fn nodes_wait_for_a_server_that_has_no_statement_to_spare() {
     assert!(cause.contains("max_prepared_stmt_count"), "{cause}");
     admin.run("SET GLOBAL max_prepared_stmt_count = 100");
     run().unwrap();
+}
+
+/// Who waits while a backup holds the tables leaves no statement behind that is
+/// executed when nobody expects it any more.
+#[test]
+fn a_statement_that_waited_in_vain_is_not_executed_later() {
+    let server = Server::start(&[]);
+    let connector = bootstrapped(&server.database("held"));
+    let mut admin = server.admin();
+    admin.run("FLUSH TABLES WITH READ LOCK");
+    let failure = block_on(gate::pass(
+        &connector,
+        &image(7),
+        &metadata::node("h1"),
+        "boot",
+        within(1),
+        &mut |_| {},
+    ))
+    .unwrap_err();
+    // In the same moment: the server ends a statement whose client is gone, too,
+    // but looks only now and then.
+    admin.run("UNLOCK TABLES");
+    assert_eq!(failure.code.id, "SF-GATE-CONTENDED", "{failure}");
+    let statements = "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'held'";
+    support::wait_for("its connection ends", || admin.cell(statements) == "0");
+    assert_eq!(admin.cell("SELECT COUNT(*) FROM held.bootstrap_nodes"), "0");
 }

@@ -6,7 +6,8 @@
 //! DDL commits implicitly, so it never shares a transaction with anything: each
 //! statement is idempotent and stands alone, and runs only when
 //! `information_schema` says that the table is missing: on Galera even a CREATE
-//! TABLE IF NOT EXISTS that does nothing stops every server for a moment.
+//! TABLE IF NOT EXISTS that does nothing stops every server for a moment. The
+//! row format is stated, since in the older ones a name is too long for a key.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ const OWN: [Table; 5] = [
             image_version varchar(128) NOT NULL,
             PRIMARY KEY (name),
             CONSTRAINT bootstrap_outcome CHECK (outcome IN ('created', 'adopted'))
-        ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     },
     Table {
         name: "cluster_series",
@@ -72,7 +73,7 @@ const OWN: [Table; 5] = [
             UNIQUE KEY cluster_series_series (series),
             CONSTRAINT cluster_series_two_slots CHECK (slot IN (0, 1)),
             CONSTRAINT cluster_series_no_loop CHECK (predecessor IS NULL OR predecessor <> series)
-        ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     },
     Table {
         name: "bootstrap_nodes",
@@ -106,7 +107,7 @@ const OWN: [Table; 5] = [
             KEY bootstrap_nodes_series (series),
             CONSTRAINT bootstrap_nodes_run_a_recorded_series FOREIGN KEY (series)
                 REFERENCES cluster_series (series) ON DELETE RESTRICT ON UPDATE RESTRICT
-        ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     },
     Table {
         name: "bootstrap_claims",
@@ -117,7 +118,7 @@ const OWN: [Table; 5] = [
             instance_id varchar(128) NOT NULL,
             claimed_at double NOT NULL,
             PRIMARY KEY (role)
-        ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     },
     Table {
         name: EVENTS,
@@ -143,7 +144,7 @@ const OWN: [Table; 5] = [
             agent_version varchar(64) NOT NULL,
             PRIMARY KEY (id),
             KEY bootstrap_events_at (at)
-        ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin",
     },
 ];
 
@@ -165,7 +166,7 @@ const CLUSTER: [Table; 6] = [
             value_json longtext NOT NULL CHECK (json_valid(value_json)),
             updated_at double NOT NULL,
             PRIMARY KEY (key_name)
-        ) ENGINE=InnoDB",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     },
     Table {
         name: "namespaces",
@@ -174,7 +175,7 @@ const CLUSTER: [Table; 6] = [
             name varchar(255) NOT NULL,
             version int NOT NULL,
             PRIMARY KEY (name)
-        ) ENGINE=InnoDB",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     },
     Table {
         name: "namespace_attributes",
@@ -184,7 +185,7 @@ const CLUSTER: [Table; 6] = [
             `keys` longtext NOT NULL CHECK (json_valid(`keys`)),
             trust longtext NOT NULL CHECK (json_valid(trust)),
             PRIMARY KEY (name)
-        ) ENGINE=InnoDB",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     },
     Table {
         name: "namespace_keys",
@@ -196,7 +197,7 @@ const CLUSTER: [Table; 6] = [
             version bigint NOT NULL,
             PRIMARY KEY (uuid),
             UNIQUE KEY namespace_keys_name (namespace, name)
-        ) ENGINE=InnoDB",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     },
     Table {
         name: "namespace_key_attributes",
@@ -209,7 +210,7 @@ const CLUSTER: [Table; 6] = [
             scopes longtext NULL CHECK (json_valid(scopes)),
             provenance longtext NULL CHECK (json_valid(provenance)),
             PRIMARY KEY (uuid)
-        ) ENGINE=InnoDB",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     },
     Table {
         name: "object_states",
@@ -229,7 +230,7 @@ const CLUSTER: [Table; 6] = [
             update_time double NOT NULL,
             message text NULL,
             PRIMARY KEY (object_type, object_uuid)
-        ) ENGINE=InnoDB",
+        ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC",
     },
 ];
 
