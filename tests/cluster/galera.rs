@@ -30,12 +30,12 @@ use support::galera::{Galera, NODES};
 use support::handover;
 use support::lot::{Barrier, Lot, Run};
 use support::matrix::{Outcome, Section};
-use support::metadata::{bootstrapped, dump};
+use support::metadata::{bootstrap, bootstrapped, dump, inputs};
 use support::normal::{EndState, end_state};
 use support::proxy::{At, Proxy, Side, Then};
 use support::replay::{Random, history, one_holder};
 use support::steps::Script;
-use support::{block_on, connector};
+use support::{block_on, connector, dsn_at};
 
 /// What an undisturbed run sends, and what it leaves.
 struct Undisturbed {
@@ -476,4 +476,19 @@ fn a_server_that_allows_dirty_reads_is_read_causally() {
     });
     admin.run("SET GLOBAL wsrep_dirty_reads = 0");
     assert!(late && seen.is_some(), "late {late}: {seen:?}");
+}
+
+/// Who changes a schema server by server has DDL stay on the one that it is given.
+#[test]
+fn tables_are_made_on_all_servers_whatever_one_of_them_is_set_to() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    make(&cluster, "rolling");
+    let mut admin = cluster.admin(0);
+    admin.run("SET GLOBAL wsrep_OSU_method = 'RSU'");
+    let dsn = dsn_at("rolling", cluster.address(0));
+    let made = bootstrap(&connector(&dsn), inputs());
+    admin.run("SET GLOBAL wsrep_OSU_method = 'TOI'");
+    made.unwrap();
+    same_everywhere(&cluster, "rolling");
 }
