@@ -367,17 +367,7 @@ impl Reporter {
             .filter_map(|finding| serde_json::to_value(finding).ok())
             .collect();
         self.status.card = Some(text.clone());
-        for finding in card.findings.iter().filter(|_| !self.by_hand) {
-            tracing::error!(
-                code = finding.code.id,
-                exception_class = finding.code.id,
-                value = finding.value,
-                source = finding.source,
-                causes = finding.causes.join("; "),
-                "{}",
-                finding.what
-            );
-        }
+        self.log(card);
         self.end(State::Failed, card.exit_code());
         self.notify(&format!(
             "{} {}",
@@ -413,6 +403,27 @@ impl Reporter {
                 port::end(),
             ],
         );
+    }
+
+    /// Another run is under way: the status and the consoles are that one's, and
+    /// this one is in the log alone.
+    pub fn turned_away(&self, card: &Card) {
+        self.log(card);
+    }
+
+    /// For a service; a person is shown the findings otherwise.
+    fn log(&self, card: &Card) {
+        for finding in card.findings.iter().filter(|_| !self.by_hand) {
+            tracing::error!(
+                code = finding.code.id,
+                exception_class = finding.code.id,
+                value = finding.value,
+                source = finding.source,
+                causes = finding.causes.join("; "),
+                "{}",
+                finding.what
+            );
+        }
     }
 
     fn outcome(&self, outcome: &str, exit_code: u8, code: Option<&str>) -> serde_json::Value {

@@ -44,7 +44,16 @@ const LATE_NETWORK: Duration = Duration::from_secs(30);
 
 /// Runs all phases, and says everywhere how it went.
 pub fn run(paths: &Paths, reporter: &mut Reporter) -> Result<(), Card> {
-    let result = attempt(paths, reporter).map_err(Card::new);
+    // Held until all is told: what is told is about the run that has it.
+    let (_alone, result) = match lock::take(paths) {
+        Ok(alone) => (Some(alone), attempt(paths, reporter).map_err(Card::new)),
+        Err(failure) if failure.code.id == codes::BUSY.id => {
+            let card = Card::new(one(failure));
+            reporter.turned_away(&card);
+            return Err(card);
+        }
+        Err(failure) => (None, Err(Card::new(one(failure)))),
+    };
     match &result {
         Ok(()) => reporter.started(),
         Err(card) => reporter.failed(card),
@@ -53,7 +62,6 @@ pub fn run(paths: &Paths, reporter: &mut Reporter) -> Result<(), Card> {
 }
 
 fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
-    let _alone = lock::take(paths).map_err(one)?;
     let node =
         node::read(paths, &Given::default(), &[], Remote::RUN, reporter).map_err(|invalid| {
             if let Some((frames, _)) = &invalid.frames {

@@ -155,3 +155,31 @@ fn a_refusal_cuts_nothing_short() {
         assert!(!console.contains("resuming"), "{console}");
     }
 }
+
+#[test]
+fn a_run_that_is_turned_away_leaves_the_others_status_alone() {
+    let node = Node::new("hypervisor");
+    // Nobody listens there: it waits.
+    node.metadata(1, "");
+    let (mut child, _) = node.start(&["run"]);
+    let status = || node.read("run/sf-firstboot/status.json");
+    wait_for("the database", || status().contains("waiting_for"));
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(ran.stderr.contains("SF-BUSY"), "{}", ran.stderr);
+    assert_eq!(node.console(), "");
+    assert_eq!(node.read("run/issue.d/50-sf-firstboot.issue"), "");
+    assert_eq!(node.read("var/lib/sf-firstboot/status.json"), "");
+    // What the remedy points at is there.
+    let told = &node.status()["status"];
+    assert_eq!(
+        (&told["state"], &told["phase"], &told["attempts"]),
+        (&"running".into(), &"preflight".into(), &1.into())
+    );
+    assert!(
+        !node
+            .read("run/sf-firstboot/sf-firstboot.prom")
+            .contains("SF-BUSY")
+    );
+    child.kill().unwrap();
+}
