@@ -95,6 +95,8 @@ fn debugs(line: &str) -> bool {
         .filter(|word| !word.is_empty())
         // Behind a date, a time and a name of a module or two.
         .take(16)
+        // An error that names a level is one all the same.
+        .take_while(|word| !is_severe(word))
         .any(|word| matches!(word, "DEBUG" | "TRACE"))
         || ["debug", "[debug]", "trace", "[trace]"].iter().any(|head| {
             line.strip_prefix(head)
@@ -103,6 +105,16 @@ fn debugs(line: &str) -> bool {
         || ["level=debug", "\"level\":\"debug\"", "\"level\": \"debug\""]
             .iter()
             .any(|mark| line.contains(mark))
+}
+
+/// `ERROR`, `error`, `ValueError`.
+fn is_severe(word: &str) -> bool {
+    let word = word.to_ascii_lowercase();
+    word.ends_with("error")
+        || matches!(
+            &*word,
+            "critical" | "exception" | "fatal" | "warn" | "warning"
+        )
 }
 
 /// Of Python's tracebacks the innermost frame alone, besides what it was.
@@ -150,6 +162,14 @@ mod tests {
         assert!(telling(&debug, 1024).ends_with("connection 19 of many to 10.0.0.5"));
         assert_eq!(telling("debug: a\n{\"level\":\"debug\"}\nb\n", 1024), "b");
         assert_eq!(telling("no debug symbols\n", 1024), "no debug symbols");
+        for why in [
+            "sf-ctl: error: argument --log-level: invalid choice: 'LOUD' (choose from 'DEBUG', 'INFO')",
+            "2026-11-23 23:00:01,123 ERROR root level DEBUG is not allowed here",
+            "ValueError: Unknown level: 'TRACE'",
+        ] {
+            let told = telling(&format!("usage: sf-ctl\n{why}\n"), 1024);
+            assert_eq!(told, format!("usage: sf-ctl\n{why}"));
+        }
     }
 
     #[test]
