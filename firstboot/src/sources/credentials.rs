@@ -81,7 +81,7 @@ fn field(store: &Store, name: &str) -> Looked {
 /// A certificate or key that is no text because it is DER.
 fn binary(store: &Store, name: &str, place: &str) -> Option<Box<Failure>> {
     let path = &name[PREFIX.len()..];
-    let (what, remedy) = references::der(path, &store.folder().join(name), None)?;
+    let (what, remedy) = references::der(path, || store.bytes(name), None)?;
     Some(Box::new(
         Failure::new(&codes::PKI_DER, format!("{path}: {what}"))
             .source(place)

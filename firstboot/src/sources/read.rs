@@ -6,6 +6,7 @@ use std::path::Path;
 
 use fs_err as fs;
 use sf_contract::secret::Secret;
+use zeroize::Zeroizing;
 
 use crate::codes;
 use crate::failure::Failure;
@@ -13,6 +14,17 @@ use crate::failure::Failure;
 /// The most that is read of one source. Metadata is a few KiB; what is larger
 /// is not metadata.
 pub(super) const LIMIT: u64 = 1024 * 1024;
+
+/// What is no text: it may be a key.
+pub(super) type Bytes = Zeroizing<Vec<u8>>;
+
+/// The bytes of what could not be read as a text.
+pub(super) fn bytes(path: &Path) -> Option<Bytes> {
+    let mut bytes = Bytes::default();
+    let file = fs::File::open(path).ok()?;
+    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
+}
 
 /// What a file holds.
 pub(super) struct Text {

@@ -1,12 +1,10 @@
 //! Follows the references of secrets to credentials and files.
 
-use std::path::Path;
-
 use sf_contract::metadata::{Reference, Unresolved, fields};
 use sf_contract::secret::Secret;
 
 use super::Places;
-use super::read::{self, Files};
+use super::read::{self, Bytes, Files};
 use super::store::Store;
 use crate::codes::{self, Code};
 use crate::failure::Failure;
@@ -79,7 +77,7 @@ fn credential(places: &Places, field: &str, name: &str) -> Result<Secret, Nowher
             ),
             there_are(store, name),
         )),
-        Err(failure) => Err(binary(field, &store.file(name), &shown, None)
+        Err(failure) => Err(binary(field, || store.bytes(name), &shown, None)
             .unwrap_or_else(|| from_failure(&failure).into())),
     }
 }
@@ -130,14 +128,21 @@ fn file(
             format!("refers to the {shown}, which does not exist on this machine"),
             format!("put the secret there, readable for root alone: install -m 0600 SECRET {path}"),
         )),
-        Err(failure) => Err(binary(field, &places.at(path), &shown, Some(path))
-            .unwrap_or_else(|| from_failure(&failure).into())),
+        Err(failure) => Err(
+            binary(field, || read::bytes(&places.at(path)), &shown, Some(path))
+                .unwrap_or_else(|| from_failure(&failure).into()),
+        ),
     }
 }
 
 /// A certificate or key that is no text because it is DER.
-fn binary(field: &str, path: &Path, shown: &str, file: Option<&str>) -> Option<Nowhere> {
-    let (what, remedy) = der(field, path, file)?;
+fn binary(
+    field: &str,
+    bytes: impl FnOnce() -> Option<Bytes>,
+    shown: &str,
+    file: Option<&str>,
+) -> Option<Nowhere> {
+    let (what, remedy) = der(field, bytes, file)?;
     Some(Nowhere {
         code: Some(&codes::PKI_DER),
         ..unresolved(format!("refers to the {shown}, which {what}"), remedy).into()
@@ -146,14 +151,15 @@ fn binary(field: &str, path: &Path, shown: &str, file: Option<&str>) -> Option<N
 
 /// What stands in the place of the PEM text of `field`, when it is DER, and
 /// what to do about it; `file` where that is a place to mend it.
-pub(super) fn der(field: &str, path: &Path, file: Option<&str>) -> Option<(String, String)> {
+pub(super) fn der(
+    field: &str,
+    bytes: impl FnOnce() -> Option<Bytes>,
+    file: Option<&str>,
+) -> Option<(String, String)> {
     if !fields::find(field).is_some_and(|spec| spec.kind == fields::Kind::Pem) {
         return None;
     }
-    let mut start = Vec::new();
-    let opened = fs_err::File::open(path).ok()?;
-    std::io::Read::read_to_end(&mut std::io::Read::take(opened, read::LIMIT), &mut start).ok()?;
-    let thing = pki::der_thing(&start)?;
+    let thing = pki::der_thing(&bytes()?)?;
     Some((
         format!("is {}, not PEM text", thing.words()),
         thing.remedy(field.ends_with("key"), file),

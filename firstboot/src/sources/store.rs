@@ -11,7 +11,7 @@ use std::time::Duration;
 use sf_command::Tool;
 
 use super::files;
-use super::read::{self, Files, Text};
+use super::read::{self, Bytes, Files, Text};
 use crate::codes;
 use crate::failure::Failure;
 use crate::paths::Paths;
@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// The file of one that is in the clear, or where it would be.
-    pub(super) fn file(&self, name: &str) -> PathBuf {
+    fn file(&self, name: &str) -> PathBuf {
         let mut files = self.clear().map(|folder| folder.join(name));
         files
             .find(|file| file.exists())
@@ -140,11 +140,7 @@ impl Store {
         if let Some(clear) = read::text(&self.file(name), shown, Files::Regular)? {
             return Ok(Some(clear));
         }
-        let sealed = self.sealed.as_ref();
-        let Some((sealed, folder)) = sealed.and_then(|sealed| {
-            let mut folders = sealed.folders.iter();
-            Some((sealed, folders.find(|folder| folder.join(name).exists())?))
-        }) else {
+        let Some((sealed, folder)) = self.sealed(name) else {
             return Ok(None);
         };
         match sealed.open(folder, name) {
@@ -158,6 +154,24 @@ impl Store {
                 .cause(&failure),
             )),
         }
+    }
+
+    /// The bytes of one that is no text.
+    pub(super) fn bytes(&self, name: &str) -> Option<Bytes> {
+        let clear = self.file(name);
+        if clear.exists() {
+            return read::bytes(&clear);
+        }
+        let (sealed, folder) = self.sealed(name)?;
+        sealed.open(folder, name).ok().map(Bytes::new)
+    }
+
+    /// Where one is that has to be opened.
+    fn sealed(&self, name: &str) -> Option<(&Sealed, &Path)> {
+        let sealed = self.sealed.as_ref()?;
+        let mut folders = sealed.folders.iter();
+        let folder = folders.find(|folder| folder.join(name).exists())?;
+        Some((sealed, folder))
     }
 }
 

@@ -201,6 +201,19 @@ fn a_credential_of_one_field_is_judged_like_one_that_is_referred_to() {
         );
         assert_eq!(finding["source"], "credential sf.pki.key");
     }
+    // By hand the same is said as to the unit, for which systemd gathers and opens them.
+    std::fs::remove_file(&path).unwrap();
+    node.program("usr/bin/systemd-creds", "cat \"$3\"");
+    for store in ["etc/credstore", "run/credentials/@encrypted"] {
+        let folder = node.root().join(store);
+        std::fs::create_dir_all(&folder).unwrap();
+        let key = folder.join("sf.pki.key");
+        std::fs::write(&key, pair.serialized_der()).unwrap();
+        let ran = node.agent(&["check", "--json"]);
+        let finding = &json(&ran)["findings"][0];
+        assert_eq!(finding["code"], "SF-PKI-DER", "{store}: {finding}");
+        std::fs::remove_file(&key).unwrap();
+    }
 }
 
 #[test]
