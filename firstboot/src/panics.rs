@@ -3,9 +3,10 @@
 //! line could hold a secret.
 
 use std::any::Any;
+use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -20,15 +21,18 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The thread that tells of a panic.
 const TELLER: &str = "panic";
 
-/// How the panics of Rust's own checks begin. They are made of numbers alone;
-/// whatever else is put together at run time may quote a secret.
-const HARMLESS: [&str; 6] = [
+/// How the panics of Rust's own checks begin, and of what has no more threads.
+/// They are made of numbers and the kernel's words; whatever else is put
+/// together at run time may quote a secret.
+const HARMLESS: [&str; 8] = [
     "index out of bounds:",
     "range start index ",
     "range end index ",
     "slice index starts at ",
     "attempt to ",
     "copy_from_slice: ",
+    "failed to spawn thread: ",
+    "OS can't spawn worker thread: ",
 ];
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
@@ -36,10 +40,21 @@ static PANICKED: AtomicBool = AtomicBool::new(false);
 /// From now on a panic anywhere in this process is given to `tell` as a card,
 /// and ends the process with the card's exit code.
 pub fn install(tell: impl FnOnce(&Card) + Send + 'static) {
-    let tell = std::sync::Mutex::new(Some(tell));
+    let (cards, to_tell) = mpsc::channel::<Card>();
+    let (done, told) = mpsc::channel();
+    let told = Mutex::new(told);
+    // In a thread of its own, which holds no lock; from now on, since who
+    // panics for want of threads gets none for this.
+    let _teller = thread::Builder::new().name(TELLER.into()).spawn(move || {
+        if let Ok(card) = to_tell.recv() {
+            tell(&card);
+            let _gone = done.send(());
+        }
+    });
     panic::set_hook(Box::new(move |info| {
         let card = Card::new(vec![failure(info)]);
         if thread::current().name() == Some(TELLER) {
+            shout(&card);
             end(&card);
         }
         if PANICKED.swap(true, Ordering::SeqCst) {
@@ -47,20 +62,21 @@ pub fn install(tell: impl FnOnce(&Card) + Send + 'static) {
             thread::sleep(LIMIT);
             end(&card);
         }
-        if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
-            // In a thread of its own, which holds no lock.
-            let (done, told) = mpsc::channel();
-            let told_of = card.clone();
-            let teller = thread::Builder::new().name(TELLER.into()).spawn(move || {
-                tell(&told_of);
-                let _gone = done.send(());
-            });
-            if teller.is_ok() {
-                let _late = told.recv_timeout(LIMIT);
-            }
+        let told = cards.send(card.clone()).is_ok()
+            && told
+                .lock()
+                .is_ok_and(|told| told.recv_timeout(LIMIT).is_ok());
+        if !told {
+            shout(&card);
         }
         end(&card);
     }));
+}
+
+/// Past all locks, where it could not be told, or not in time: better twice
+/// than not at all.
+fn shout(card: &Card) {
+    let _closed = rustix::io::write(io::stderr(), card.errors().as_bytes());
 }
 
 #[expect(
@@ -99,6 +115,8 @@ fn words(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use std::process::Stdio;
+
+    use rustix::process::{Resource, Rlimit, setrlimit};
 
     use super::*;
     use crate::paths::Paths;
@@ -143,6 +161,19 @@ mod tests {
                 let _held = (std::io::stdout().lock(), std::io::stderr().lock());
                 panic!("with both streams locked");
             }
+            "threads" => {
+                // Less than a stack's room is left.
+                let status = std::fs::read_to_string("/proc/self/status").unwrap();
+                let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+                let size = size.unwrap().trim().strip_suffix(" kB").unwrap();
+                let limit = Some((size.parse::<u64>().unwrap() + 1024) * 1024);
+                let limit = Rlimit {
+                    current: limit,
+                    maximum: limit,
+                };
+                setrlimit(Resource::As, limit).unwrap();
+                drop(thread::spawn(|| ()).join());
+            }
             _ => panic!("{}", "twice"),
         }
     }
@@ -169,12 +200,14 @@ mod tests {
 
     #[test]
     fn a_panic_anywhere_is_a_card_and_ends_with_70() {
-        for (how, said) in [
+        for (how, said, place) in [
             (
                 "index",
                 "index out of bounds: the len is 0 but the index is 5",
+                "src/panics.rs:",
             ),
-            ("thread", "elsewhere"),
+            ("thread", "elsewhere", "src/panics.rs:"),
+            ("threads", "failed to spawn thread: ", "Source"),
         ] {
             let (code, shown, status) = died(how);
             assert_eq!(code, Some(70), "{shown}");
@@ -183,7 +216,7 @@ mod tests {
             assert_eq!(status.code.as_deref(), Some("SF-INTERNAL"));
             assert_eq!((status.phase.as_str(), status.attempts), ("preflight", 1));
             let card = status.card.expect("a card");
-            for part in [said, "src/panics.rs:", "exit 70 (internal)"] {
+            for part in [said, place, "exit 70 (internal)"] {
                 assert!(card.contains(part), "{part} not in {card}");
             }
         }
@@ -203,7 +236,9 @@ mod tests {
         let (code, shown, status) = died("locked");
         assert_eq!(code, Some(70), "{shown}");
         assert_eq!(status.unwrap().state, State::Failed);
+        assert!(shown.contains("error: SF-INTERNAL"), "{shown}");
         let (code, shown, _) = died("twice");
         assert_eq!(code, Some(70), "{shown}");
+        assert!(shown.contains("error: SF-INTERNAL"), "{shown}");
     }
 }
