@@ -117,13 +117,12 @@ fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
 }
 
 fn interfaces(context: &Context<'_>) -> Result<Vec<Interface>, Failure> {
-    let impossible = |error: &dyn std::error::Error| {
-        let mut failure = Failure::new(
+    let impossible = |error: &(dyn std::error::Error + 'static)| {
+        Failure::new(
             &codes::CHECK_IMPOSSIBLE,
             "the addresses of this node cannot be asked",
-        );
-        failure.causes.push(error.to_string());
-        failure
+        )
+        .cause(error)
     };
     let output = context
         .paths
