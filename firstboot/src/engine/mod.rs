@@ -16,7 +16,7 @@ use crate::bootstrap;
 use crate::card::Card;
 use crate::codes;
 use crate::configure::{self, FromCluster};
-use crate::database::{self, Session};
+use crate::database::{self, Link, Session};
 use crate::failure::Failure;
 use crate::fleet::trace;
 use crate::gate::{self, Clearance, ClearanceRecord, Decision};
@@ -202,19 +202,31 @@ async fn cleared_as_before(
     let patience = LATE_NETWORK.min(node.metadata().database.wait / 2);
     let tell = &mut |text: &str| reporter.progress(text);
     preflight::await_addresses(paths, node, Instant::now() + patience, tell).await;
-    let image = node.gate_image();
-    let mut session = node
-        .connector()
-        .connect_until(deadline, &mut |text| reporter.progress(text))
-        .await
-        .map_err(one)?;
-    let facts = gate::facts(&mut session, &node.metadata().node.name, image.series).await;
-    session.release().await;
-    let usable =
-        facts.is_ok_and(|facts| !matches!(gate::decide(&image, &facts), Decision::Wait(_)));
-    if !usable {
-        tracing::warn!("the cluster's record is not there any more: running in full");
-        return Ok(None);
+    let (image, name) = (node.gate_image(), &node.metadata().node.name);
+    let tell = &mut |text: &str| reporter.progress(text);
+    let mut link = Link::new(node.connector(), deadline, &codes::GATE_CONTENDED, tell);
+    let facts = link
+        .retry(async |session| gate::look(session, name, image.series).await)
+        .await;
+    if let Some(session) = link.into_session() {
+        session.release().await;
+    }
+    match facts {
+        Ok(facts) if !matches!(gate::decide(&image, &facts), Decision::Wait(_)) => {}
+        Ok(_) => {
+            tracing::warn!("the cluster's record is not there any more: running in full");
+            return Ok(None);
+        }
+        // A database that is lost in the middle says nothing of the record, and
+        // what only warns on an ordinary boot must not stop the node for that.
+        Err(lost) if lost.kind().retried() => return Err(one(lost)),
+        Err(failure) => {
+            tracing::warn!(
+                code = failure.code.id,
+                "the cluster's record cannot be read: {failure}; running in full"
+            );
+            return Ok(None);
+        }
     }
     pass(paths, node, reporter, deadline)
         .await

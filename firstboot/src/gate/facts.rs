@@ -118,15 +118,22 @@ impl Facts {
 /// Reads the facts about node `fqdn` and an image of `series`; tables that are
 /// missing read as empty. Writes nothing.
 pub async fn facts(session: &mut Session, fqdn: &str, series: Series) -> Result<Facts, Failure> {
-    let tables = schema::state(session)
-        .await
-        .map_err(SqlError::into_failure)?;
-    if !tables.has_record() {
-        return Ok(Facts::default());
-    }
-    read(session, fqdn, series)
+    look(session, fqdn, series)
         .await
         .map_err(SqlError::into_failure)
+}
+
+/// The same, for work that is tried again.
+pub(crate) async fn look(
+    session: &mut Session,
+    fqdn: &str,
+    series: Series,
+) -> Result<Facts, SqlError> {
+    if schema::state(session).await?.has_record() {
+        read(session, fqdn, series).await
+    } else {
+        Ok(Facts::default())
+    }
 }
 
 /// Reads the facts from tables that are there. What it reads does not grow with

@@ -18,5 +18,5 @@ pub use facts::{Facts, NodeRow, Others, Slot, facts};
 pub use pass::{Node, Progress, Rehearsed, pass, progress, rehearse};
 pub use restart::{May, restart};
 
-pub(crate) use facts::{read as read_facts, slots as read_slots};
+pub(crate) use facts::{look, read as read_facts, slots as read_slots};
 pub(crate) use pass::within as rehearse_within;

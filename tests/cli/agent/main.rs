@@ -37,6 +37,10 @@ mod pki;
 #[cfg(test)]
 mod privileges;
 #[cfg(test)]
+#[expect(dead_code, reason = "the cluster's tests use all of it")]
+#[path = "../../cluster/support/proxy.rs"]
+mod proxy;
+#[cfg(test)]
 mod reference;
 mod rehearsal;
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! A node whose network is late, or not what the metadata says.
+//! A node whose network is late, not what the metadata says, or breaks.
 
 use super::node::{Node, phases};
+use super::proxy::{At, Proxy, Side, Then};
 use super::server::Server;
 
 /// What `ip` shows when the interface has no address yet.
@@ -99,4 +100,25 @@ fn a_node_that_was_cleared_before_waits_a_little_and_goes_on_without() {
     );
     let starts = node.read("systemctl.log");
     assert_eq!(starts.matches("start --no-block sf.target").count(), 5);
+}
+
+/// A full disk stops a first boot; a node that was cleared before goes on, its
+/// instances run. A connection that breaks must not make a first boot of it.
+#[test]
+fn a_database_that_is_lost_in_an_ordinary_boot_does_not_make_it_a_first_one() {
+    let server = Server::started();
+    let proxy = Proxy::start(server.port);
+    let node = Node::new("database-tier");
+    node.metadata(proxy.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    node.events();
+    proxy.arm_then(
+        At::Saying("SELECT CAST(slot AS CHAR)"),
+        Side::Before,
+        || Then::Cut,
+    );
+    let ran = node.agent_with_mounts("mount -t tmpfs -o size=64M tmpfs srv", &["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(!proxy.disarm(), "it was cut off");
+    assert!(!phases(&node.events()).contains(&"preflight"));
 }
