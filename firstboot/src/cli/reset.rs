@@ -37,7 +37,7 @@ impl Command {
             force: false,
         }
         .ask()?;
-        let _alone = lock::take(paths)?;
+        let _alone = lock::take(paths).map_err(under_way)?;
         // While the question stood, a run may have ended well and started them.
         refuse_under_daemons(paths)?;
         // The clearance first: with it gone, nothing starts from half a reset.
@@ -64,6 +64,17 @@ fn refuse_under_daemons(paths: &Paths) -> Result<(), Failure> {
         format!("daemons run on this node: {}", running.join(", ")),
     )
     .next_command("systemctl stop sf.target"))
+}
+
+/// A run that waits is begun anew for ever: nobody can wait for its end.
+fn under_way(failure: Failure) -> Failure {
+    const STOP: &str = "systemctl stop sf-firstboot";
+    if failure.code.id != codes::BUSY.id {
+        return failure;
+    }
+    failure
+        .remedy(format!("End it, and what it would try again: {STOP}"))
+        .next_command(STOP)
 }
 
 /// Daemons that are not down. Where it cannot be told, an error.

@@ -181,5 +181,11 @@ fn a_run_that_is_turned_away_leaves_the_others_status_alone() {
             .read("run/sf-firstboot/sf-firstboot.prom")
             .contains("SF-BUSY")
     );
+    // It may wait for ever: who is to reset the node has to end it.
+    node.program("usr/bin/systemctl", "echo ActiveState=inactive");
+    let ran = node.agent(&["reset", "--yes"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let next = "next: systemctl stop sf-firstboot\n";
+    assert!(ran.stderr.ends_with(next), "{}", ran.stderr);
     child.kill().unwrap();
 }
