@@ -77,6 +77,9 @@ codes! {
     AGENT_KILLED = "SF-AGENT-KILLED", Transient, "the agent was killed",
         "It did not get to say how far it came; systemd starts it again, and what it had begun is taken up.",
         "Once is nothing: somebody ended it, or memory was short for a moment. If it goes on, see who did it in the unit's journal (`journalctl -b -u sf-firstboot`) and in the kernel's (`journalctl -k -b`): for want of memory, give the node more of it.";
+    AGENT_CROWDED = "SF-AGENT-CROWDED", Transient, "this machine has no room for a thread of the agent",
+        "It ended where it stood; systemd starts it again, and what it had begun is taken up.",
+        "Once is nothing: memory or threads were short for a moment. If it goes on, see what fills the machine (`free -m`, `systemd-cgtop`), and give the node more memory.";
     CREDENTIAL_CLOSED = "SF-CREDENTIAL-CLOSED", Configuration, "a credential of this node cannot be opened",
         "systemd starts nothing that takes credentials while one of them cannot be opened: whoever sealed it meant it to be used.",
         "It was sealed for another machine or under another name, or it is not sealed at all; with Secure Boot on, one with the null key is refused too. Seal it anew for this node (`sf-image metadata seal`), or delete its file in the ESP, and reboot.";

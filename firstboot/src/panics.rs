@@ -1,6 +1,6 @@
 //! A panic is a defect, and told like every other failure: one card, exit code
-//! 70. Without the hook it would be a line in the journal and a signal, and the
-//! line could hold a secret.
+//! 70; 75 where the machine is too full for another thread. Without the hook it
+//! would be a line in the journal and a signal, and the line could hold a secret.
 
 use std::any::Any;
 use std::io;
@@ -21,19 +21,20 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The thread that tells of a panic.
 const TELLER: &str = "panic";
 
-/// How the panics of Rust's own checks begin, and of what has no more threads.
-/// They are made of numbers and the kernel's words; whatever else is put
-/// together at run time may quote a secret.
-const HARMLESS: [&str; 8] = [
+/// How the panics of Rust's own checks begin. They are made of numbers alone;
+/// whatever else is put together at run time may quote a secret.
+const HARMLESS: [&str; 6] = [
     "index out of bounds:",
     "range start index ",
     "range end index ",
     "slice index starts at ",
     "attempt to ",
     "copy_from_slice: ",
-    "failed to spawn thread: ",
-    "OS can't spawn worker thread: ",
 ];
+
+/// And of those that are no defect: the machine has no thread left. They quote
+/// the kernel alone.
+const CROWDED: [&str; 2] = ["failed to spawn thread: ", "OS can't spawn worker thread: "];
 
 static PANICKED: AtomicBool = AtomicBool::new(false);
 
@@ -88,11 +89,19 @@ fn end(card: &Card) -> ! {
 }
 
 fn failure(info: &PanicHookInfo<'_>) -> Failure {
-    let failure = Failure::new(
-        &codes::INTERNAL,
-        "the agent came upon something that it takes for impossible, and stopped",
-    )
-    .because(words(info.payload()));
+    let words = words(info.payload());
+    let (code, what) = if begins(&words, &CROWDED) {
+        (
+            &codes::AGENT_CROWDED,
+            "the agent could not start a thread, and stopped",
+        )
+    } else {
+        (
+            &codes::INTERNAL,
+            "the agent came upon something that it takes for impossible, and stopped",
+        )
+    };
+    let failure = Failure::new(code, what).because(words);
     match info.location() {
         Some(place) => failure.source(place.to_string()),
         None => failure,
@@ -108,8 +117,12 @@ fn words(payload: &(dyn Any + Send)) -> String {
     }
     payload
         .downcast_ref::<String>()
-        .filter(|text| HARMLESS.iter().any(|start| text.starts_with(start)))
+        .filter(|text| begins(text, &HARMLESS) || begins(text, &CROWDED))
         .map_or_else(|| UNTOLD.to_owned(), Clone::clone)
+}
+
+fn begins(text: &str, starts: &[&str]) -> bool {
+    starts.iter().any(|start| text.starts_with(start))
 }
 
 #[cfg(test)]
@@ -207,7 +220,6 @@ mod tests {
                 "src/panics.rs:",
             ),
             ("thread", "elsewhere", "src/panics.rs:"),
-            ("threads", "failed to spawn thread: ", "Source"),
         ] {
             let (code, shown, status) = died(how);
             assert_eq!(code, Some(70), "{shown}");
@@ -220,6 +232,16 @@ mod tests {
                 assert!(card.contains(part), "{part} not in {card}");
             }
         }
+    }
+
+    #[test]
+    fn a_machine_without_threads_is_no_defect_and_tried_again() {
+        let (code, shown, status) = died("threads");
+        assert_eq!(code, Some(75), "{shown}");
+        let status = status.expect("a status");
+        assert_eq!(status.code.as_deref(), Some("SF-AGENT-CROWDED"));
+        let card = status.card.expect("a card");
+        assert!(card.contains("failed to spawn thread: "), "{card}");
     }
 
     #[test]
