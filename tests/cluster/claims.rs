@@ -192,7 +192,8 @@ fn a_claim_is_kept_resumed_refused_to_a_copy_and_handed_over() {
     );
 }
 
-/// Between the look and the answer to the question the node boots.
+/// Between the look and the answer to the question the node boots, as far as its
+/// row or only to the making of the release's tables.
 #[test]
 fn a_node_that_has_booted_since_it_was_seen_is_not_forgotten() {
     let server = shared();
@@ -200,17 +201,24 @@ fn a_node_that_has_booted_since_it_was_seen_is_not_forgotten() {
     let mut admin = server.admin();
     let node = machine("net1", Role::Network, "d/h");
     pass(&connector, 7, &node).unwrap();
-    let seen = support::metadata::last_boot(&connector, "net1");
-    assert!(seen.is_some());
+    let seen = support::metadata::seen(&connector, "net1");
+    assert!(seen.last_boot.is_some() && seen.roles == ["network"]);
     pass(&connector, 7, &node).unwrap();
+    let now = support::metadata::seen(&connector, "net1");
+    admin.run("INSERT INTO seen.bootstrap_claims VALUES ('schema', 'net1', 'd/h', 1)");
     let before = dump(&mut admin, "seen");
-    for seen in [seen, None] {
+    let rowless = hand::Seen {
+        last_boot: None,
+        ..now.clone()
+    };
+    for seen in [seen, rowless, now] {
         let who = author();
-        let done = hand::forget(&connector, ("net1", seen), &who, within(10));
+        let done = hand::forget(&connector, &seen, &who, within(10));
         assert!(!block_on(done).unwrap(), "{seen:?}");
         assert_eq!(dump(&mut admin, "seen"), before);
     }
     assert!(forget(&connector, "net1"));
+    assert!(claims(&mut admin, "seen").is_empty());
 }
 
 /// A row of a machine that has never passed stands in nobody's way; of two that

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::Fleet;
 use crate::claim::{self, Claim};
 use crate::codes;
 use crate::database::{Arg, Connector, Link, Session, SqlError, Statement};
@@ -53,19 +54,48 @@ impl Author {
     }
 }
 
+/// What was there of a node when somebody said that it may be forgotten.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Its name.
+    pub fqdn: String,
+    /// When it last booted; `None` when it had no row.
+    pub last_boot: Option<f64>,
+    /// The roles that it held.
+    pub roles: Vec<String>,
+}
+
+impl Seen {
+    /// What `fleet` shows of the node.
+    pub fn of(fleet: &Fleet, fqdn: &str) -> Self {
+        let node = fleet.nodes.iter().find(|node| node.fqdn == fqdn);
+        let claims = fleet.claims.iter().chain(&fleet.schema_maker);
+        Self {
+            fqdn: fqdn.to_owned(),
+            last_boot: node.map(|node| node.last_boot),
+            roles: claims
+                .filter(|claim| claim.fqdn == fqdn)
+                .map(|claim| claim.role.clone())
+                .collect(),
+        }
+    }
+}
+
 /// Removes a node's row and what it holds. `false` when there is no such node, or
-/// its row is not the one that was `seen`, by its last boot: who saw a dead node
-/// has not said that one which has booted since may be forgotten. The series that
-/// it held is free for retirement with that.
+/// it is not as it was `seen`: who saw a dead node has not said that one which has
+/// booted since may be forgotten, or one that makes the release's tables, which
+/// comes before its row says that it has booted. The series that it held is free
+/// for retirement with that.
 pub async fn forget(
     connector: &Connector,
-    (fqdn, seen): (&str, Option<f64>),
+    seen: &Seen,
     author: &Author,
     deadline: Instant,
 ) -> Result<bool, Failure> {
     const FORGETTING: &str = "forgetting the node";
     /// Its column.
     const LAST_BOOT: usize = 5;
+    let fqdn = seen.fqdn.as_str();
     once(connector, deadline, async |session, id| {
         let name = [Arg::from(fqdn)];
         let rows = session
@@ -84,7 +114,8 @@ pub async fn forget(
             )
             .await?;
         let booted = rows.first().map(|row| row.string(LAST_BOOT));
-        let as_seen = booted.as_deref().map(|text| text.parse().ok()) == seen.map(Some);
+        let as_seen = booted.as_deref().map(|text| text.parse().ok()) == seen.last_boot.map(Some)
+            && claims.iter().all(|claim| seen.roles.contains(&claim.string(0)));
         if (rows.is_empty() && claims.is_empty()) || !as_seen {
             return Ok(false);
         }
@@ -117,13 +148,15 @@ pub async fn forget(
                 return Ok(false);
             }
         }
-        session
-            .execute(&Statement {
-                doing: FORGETTING,
-                sql: "DELETE FROM bootstrap_claims WHERE fqdn = ?",
-                args: name.to_vec(),
-            })
-            .await?;
+        for claim in claims {
+            session
+                .execute(&Statement {
+                    doing: FORGETTING,
+                    sql: "DELETE FROM bootstrap_claims WHERE fqdn = ? AND role = ?",
+                    args: vec![fqdn.into(), claim.string(0).into()],
+                })
+                .await?;
+        }
         add(session, id, ("forget", fqdn, &detail), author).await?;
         session.commit().await?;
         Ok(true)

@@ -59,11 +59,9 @@ fn look(connector: &Connector) -> Fleet {
     })
 }
 
-/// The last boot of a node.
-pub(crate) fn last_boot(connector: &Connector, fqdn: &str) -> Option<f64> {
-    let fleet = look(connector);
-    let node = fleet.nodes.iter().find(|node| node.fqdn == fqdn);
-    node.map(|node| node.last_boot)
+/// A node as an operator sees it.
+pub(crate) fn seen(connector: &Connector, fqdn: &str) -> hand::Seen {
+    hand::Seen::of(&look(connector), fqdn)
 }
 
 /// Who holds a role.
@@ -78,8 +76,8 @@ pub(crate) fn forget(
     fqdn: &str,
     author: &hand::Author,
 ) -> Result<bool, Failure> {
-    let seen = last_boot(connector, fqdn);
-    block_on(hand::forget(connector, (fqdn, seen), author, within(10)))
+    let seen = seen(connector, fqdn);
+    block_on(hand::forget(connector, &seen, author, within(10)))
 }
 
 /// A deadline in seconds from now.

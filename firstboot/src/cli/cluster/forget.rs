@@ -53,10 +53,9 @@ impl Command {
             force: self.force,
         }
         .ask()?;
-        let node = fleet.nodes.iter().find(|node| node.fqdn == name);
-        let seen = (name, node.map(|node| node.last_boot));
+        let seen = hand::Seen::of(&fleet, name);
         let deadline = Instant::now() + LIMIT;
-        if !converse(&place, hand::forget(&connector, seen, &author, deadline))? {
+        if !converse(&place, hand::forget(&connector, &seen, &author, deadline))? {
             return Err(changed(name).into());
         }
         print(&format!(
