@@ -231,3 +231,31 @@ fn a_statement_that_waited_in_vain_is_not_executed_later() {
     support::wait_for("its connection ends", || admin.cell(statements) == "0");
     assert_eq!(admin.cell("SELECT COUNT(*) FROM held.bootstrap_nodes"), "0");
 }
+
+/// Read-only is for whoever has no `READ_ONLY ADMIN`; the desk's user may have it.
+#[test]
+fn nothing_is_written_to_a_replica_even_by_who_may() {
+    let server = Server::start(&[]);
+    let connector = bootstrapped(&server.database("replica"));
+    metadata::pass(&connector, 7, "h1").unwrap();
+    let seen = metadata::seen(&connector, "h1");
+    let mut admin = server.admin();
+    admin.run("GRANT ALL PRIVILEGES ON *.* TO `replica`@`%`; SET GLOBAL read_only = 1");
+    let before = metadata::dump(&mut admin, "replica");
+    let who = author();
+    let forgotten = block_on(hand::forget(&connector, &seen, &who, within(1)));
+    let passed = block_on(gate::pass(
+        &connector,
+        &image(8),
+        &metadata::node("h2"),
+        "boot",
+        within(1),
+        &mut |_| {},
+    ));
+    for failure in [forgotten.unwrap_err(), passed.unwrap_err()] {
+        assert_eq!(failure.code.id, "SF-DB-READ-ONLY", "{failure}");
+    }
+    assert_eq!(metadata::dump(&mut admin, "replica"), before);
+    admin.run("SET GLOBAL read_only = 0");
+    assert!(block_on(hand::forget(&connector, &seen, &who, within(5))).unwrap());
+}

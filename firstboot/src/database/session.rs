@@ -289,10 +289,14 @@ impl Session {
         }
     }
 
-    /// Writes; returns how many rows the statement matched.
+    /// Writes; returns how many rows the statement matched. Not on a server that
+    /// takes no writes: it takes those of a user with `READ_ONLY ADMIN`.
     pub(crate) async fn execute(&mut self, statement: &Statement) -> Result<u64, SqlError> {
         let doing = statement.doing;
         let at = self.at.clone();
+        if self.read_only {
+            return Err(SqlError::read_only(doing, &at));
+        }
         let arguments = bind(doing, &at, &statement.args)?;
         let connection = self.live(doing)?;
         let run = sqlx::query_with(statement.sql, arguments).execute(connection);

@@ -156,6 +156,16 @@ impl SqlError {
         }
     }
 
+    /// The server said that it takes no writes, when the session began.
+    pub(crate) fn read_only(doing: &'static str, at: &str) -> Self {
+        Self {
+            class: Class::ReadOnly,
+            doing,
+            at: at.to_owned(),
+            text: "read_only or innodb_read_only is set".to_owned(),
+        }
+    }
+
     /// What the work was based on has changed meanwhile: start again.
     pub(crate) fn overtaken(doing: &'static str, at: &str) -> Self {
         Self {
