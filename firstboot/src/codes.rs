@@ -342,7 +342,7 @@ codes! {
     DB_CHARSET = "SF-DB-CHARSET", Configuration, "the database's character set is not utf8mb4",
         "Tables inherit it, and names would be cut or compared wrongly.",
         "ALTER DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci.";
-    DB_ENGINE = "SF-DB-ENGINE", Configuration, "the database server's default or enforced engine is not InnoDB",
+    DB_ENGINE = "SF-DB-ENGINE", Configuration, "an engine of the database is not InnoDB",
         "Only InnoDB has transactions and foreign keys; without them a bootstrap can stop half-way.",
         "Set default_storage_engine = InnoDB on the server.";
     DB_SCHEMA_MISSING = "SF-DB-SCHEMA-MISSING", Transient, "tables that the release makes are not there yet",

@@ -355,6 +355,30 @@ fn tables_of_another_shape_are_refused() {
 }
 
 #[test]
+fn tables_that_roll_nothing_back_are_refused() {
+    let server = shared();
+    let dsn = server.database("kept");
+    bootstrapped(&dsn);
+    let mut admin = server.admin();
+    admin.run(
+        "CREATE TABLE kept.somebody_elses (id int) ENGINE = MyISAM; \
+         ALTER TABLE kept.cluster_config ENGINE = MyISAM",
+    );
+    for role in [Role::DatabaseTier, Role::Hypervisor] {
+        let found = findings(&dsn, role);
+        assert_eq!(codes(&found), ["SF-DB-ENGINE"]);
+        assert!(found[0].what.ends_with(": cluster_config (MyISAM)"));
+    }
+    let found = findings(&dsn, Role::DatabaseTier);
+    let remedy = found[0].remedy_text();
+    admin.run(&format!(
+        "USE kept; {}",
+        &remedy[remedy.find("ALTER").unwrap()..]
+    ));
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+}
+
+#[test]
 fn a_network_without_a_way_is_told_from_a_server_that_is_down() {
     // A multicast address: the kernel knows no way there for TCP, network or not.
     let failure = refused("mysql://sf:x@224.0.0.1:3306/sf");

@@ -75,6 +75,11 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
             .map_err(SqlError::into_failure)?,
     );
     findings.extend(tables.misfit(session.at()));
+    findings.extend(
+        without_transactions(session)
+            .await
+            .map_err(SqlError::into_failure)?,
+    );
     // The others may not see all tables, and wait for those who bootstrap anyway.
     if need.bootstraps {
         findings.extend(tables.waits_for_release(need.schema, session.at()));
@@ -92,6 +97,42 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
         encryption,
         tables,
     })
+}
+
+/// The finding for tables that the agent writes to and that another engine holds:
+/// it would keep what is rolled back, a rehearsal's seed too.
+async fn without_transactions(session: &mut Session) -> Result<Option<Failure>, SqlError> {
+    let rows = session
+        .rows(
+            "reading the tables' engines",
+            "SELECT CAST(table_name AS CHAR), CAST(engine AS CHAR) \
+             FROM information_schema.tables \
+             WHERE table_schema = DATABASE() AND engine <> 'InnoDB' ORDER BY table_name",
+            &[],
+        )
+        .await?;
+    let (tables, alterations): (Vec<_>, Vec<_>) = rows
+        .iter()
+        .map(|row| (row.string(0), row.string(1)))
+        .filter(|(table, _)| schema::touches(table))
+        .map(|(table, engine)| {
+            (
+                format!("{table} ({engine})"),
+                format!("ALTER TABLE {table} ENGINE = InnoDB;"),
+            )
+        })
+        .unzip();
+    Ok((!tables.is_empty()).then(|| {
+        Failure::new(
+            &codes::DB_ENGINE,
+            format!(
+                "tables in the database at {} are of an engine without transactions: {}",
+                session.at(),
+                tables.join(", ")
+            ),
+        )
+        .remedy(format!("In that database: {}", alterations.join(" ")))
+    }))
 }
 
 /// Judges the versions of the release's tables, which are there.

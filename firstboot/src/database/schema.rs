@@ -234,6 +234,11 @@ const CLUSTER: [Table; 6] = [
     },
 ];
 
+/// Is it one of the tables that the agent knows?
+pub(super) fn touches(table: &str) -> bool {
+    OWN.iter().chain(&CLUSTER).any(|known| known.name == table)
+}
+
 /// Which tables are there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TableState {
