@@ -19,7 +19,7 @@ use support::lot::Barrier;
 use support::metadata::{bootstrapped, dump, image, within};
 use support::proxy::{At, Proxy, Side, Then};
 use support::replay::one_holder;
-use support::{Admin, block_on, shared};
+use support::{Admin, Server, block_on, connector, shared};
 
 fn machine(fqdn: &str, role: Role, machine: &str) -> Node {
     Node {
@@ -397,4 +397,47 @@ fn the_fleet_is_seen_from_one_desk() {
         (Kind::Refused, "SF-X"),
     ));
     assert!(began.elapsed() < Duration::from_secs(20));
+}
+
+/// A server that waits for its replica is at a COMMIT for a while. Who has lost it
+/// there and tries again finds nothing left to do, by its own doing.
+#[test]
+fn what_was_done_by_hand_is_not_called_undone_while_it_commits() {
+    let server = Server::start(&[
+        "--log-bin",
+        "--rpl-semi-sync-master-wait-point=AFTER_SYNC",
+        "--rpl-semi-sync-master-timeout=2000",
+    ]);
+    let proxy = Proxy::start(server.port);
+    let direct = bootstrapped(&server.database("slow"));
+    let connector = connector(&support::dsn("slow", proxy.port));
+    let node = machine("net1", Role::Network, "d/h");
+    let who = author();
+    let slowly = || {
+        let mut admin = server.admin();
+        proxy.arm_then(At::Commit(1), Side::Before, move || {
+            admin.run("SET GLOBAL rpl_semi_sync_master_enabled = 1");
+            Then::Leave
+        });
+    };
+    let quickly = || {
+        assert!(!proxy.disarm());
+        server
+            .admin()
+            .run("SET GLOBAL rpl_semi_sync_master_enabled = 0");
+    };
+    pass(&direct, 7, &node).unwrap();
+    let held = support::metadata::claim(&direct, "network").unwrap();
+    slowly();
+    let released = block_on(hand::release(&connector, &held, &who, within(20)));
+    quickly();
+    assert!(released.unwrap());
+    pass(&direct, 7, &node).unwrap();
+    let seen = support::metadata::seen(&direct, "net1");
+    slowly();
+    let forgotten = block_on(hand::forget(&connector, &seen, &who, within(20)));
+    quickly();
+    assert!(forgotten.unwrap());
+    let events = "SELECT action FROM slow.bootstrap_events ORDER BY at";
+    assert_eq!(server.admin().rows(events), [["release-claim"], ["forget"]]);
 }

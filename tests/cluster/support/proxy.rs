@@ -43,6 +43,8 @@ pub(crate) enum Then {
     Pass,
     /// It stays open, and the client hears nothing more.
     Silence,
+    /// The server is at the command while it breaks for the client.
+    Leave,
 }
 
 /// The command that closes a statement.
@@ -225,6 +227,12 @@ fn relay(
                 if side == Side::Before {
                     server.write_all(&packet)?;
                 }
+            }
+            Then::Leave => {
+                server.write_all(&packet)?;
+                client.shutdown(Shutdown::Both)?;
+                wait_for_answer(packet[4], valve);
+                break;
             }
             Then::Silence => {
                 // Until the client hangs up. What it says is lost.
