@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use node::Node;
 use sf_firstboot::database::Connector;
+use sf_firstboot::gate;
 use support::agent::{Agent, OPERATIONS};
 use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
@@ -491,4 +492,49 @@ fn tables_are_made_on_all_servers_whatever_one_of_them_is_set_to() {
     admin.run("SET GLOBAL wsrep_OSU_method = 'TOI'");
     made.unwrap();
     same_everywhere(&cluster, "rolling");
+}
+
+/// Streamed transactions hold their rows on all servers; a rehearsal is none.
+#[test]
+fn a_rehearsal_on_one_server_holds_up_nobody_on_another() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    let servers = one_by_one(&cluster, "streamed");
+    let set = |size| {
+        cluster.admin(0).run(&format!(
+            "SET GLOBAL wsrep_trx_fragment_unit = 'statements', wsrep_trx_fragment_size = {size}"
+        ));
+    };
+    let (image, node) = (support::metadata::image(7), support::metadata::node("h1"));
+    let proxy = Proxy::before(cluster.address(0));
+    let desk = connector(&support::dsn("streamed", proxy.port));
+    let barrier = Arc::new(Barrier::default());
+    let hold = Arc::clone(&barrier);
+    let last = At::Saying("UPDATE bootstrap_nodes SET phase");
+    proxy.arm_then(last, Side::Before, move || {
+        hold.park(0);
+        Then::Pass
+    });
+    set(1);
+    let took = std::thread::scope(|scope| {
+        let tried = scope.spawn(|| {
+            block_on(async {
+                let mut session = desk.connect().await.unwrap();
+                drop(gate::rehearse(&mut session, &image, &node).await);
+            });
+        });
+        assert!(barrier.wait_for(1));
+        let started = std::time::Instant::now();
+        let passed = support::metadata::pass(&servers[1], 7, "h1");
+        let took = started.elapsed();
+        barrier.open();
+        tried.join().unwrap();
+        passed.map(|_| took)
+    });
+    set(0);
+    // Else until the server throws the desk out, after 5 s.
+    assert!(
+        took.as_ref().is_ok_and(|took| took.as_secs() < 4),
+        "{took:?}"
+    );
 }

@@ -234,12 +234,14 @@ impl Session {
     /// committed before; elsewhere the variables have no effect or are not there.
     /// A server that allows dirty reads would not wait. And makes tables on all
     /// servers: one whose schema is being changed by itself (RSU) would keep them,
-    /// and the first row to reach the others would break the cluster.
+    /// and the first row to reach the others would break the cluster. And sends
+    /// nothing to them before COMMIT: a rehearsal would hold up nodes everywhere.
     pub(super) async fn read_causally(&mut self) -> Result<(), SqlError> {
         match self
             .plain(
                 "asking for causal reads",
-                "SET SESSION wsrep_dirty_reads = 0, wsrep_sync_wait = 7, wsrep_OSU_method = 'TOI'",
+                "SET SESSION wsrep_dirty_reads = 0, wsrep_sync_wait = 7; \
+                 SET SESSION wsrep_OSU_method = 'TOI', wsrep_trx_fragment_size = 0",
             )
             .await
         {
