@@ -197,7 +197,7 @@ fn every_contradiction_is_refused_and_names_both_sides() {
     let server = shared();
     let mut admin = server.admin();
     let at = format!("127.0.0.1:{}", server.port);
-    let table: [(&str, Change, [&str; 2]); 7] = [
+    let table: [(&str, Change, [&str; 2]); 8] = [
         (
             "",
             |inputs| inputs.auth_secret_seed = Some(Secret::new("0thers-MARKER-seed")),
@@ -253,6 +253,11 @@ fn every_contradiction_is_refused_and_names_both_sides() {
             "UPDATE namespace_key_attributes SET `key` = 'bm90IGEgaGFzaA=='",
             |_| {},
             ["secrets.system_key", "which another deployer made"],
+        ),
+        (
+            "UPDATE cluster_config SET value_json = '\"\"' WHERE key_name = 'AUTH_SECRET_SEED'",
+            |_| {},
+            ["AUTH_SECRET_SEED in the database", "is empty or no text"],
         ),
     ];
     for (index, (sql, change, sides)) in table.into_iter().enumerate() {

@@ -75,6 +75,7 @@ pub(super) fn judge(
         (Operation::AuthSecretSeed { given }, Observed::Seed(found)) => {
             seed(given.as_ref(), record, found.as_ref(), server)
         }
+        (Operation::AuthSecretSeed { .. }, Observed::UnusableSeed) => unusable_seed(record, server),
         _ => Judgement::Refuse(Box::new(Failure::new(
             &codes::INTERNAL,
             format!("{} was compared with something else", operation.name()),
@@ -228,6 +229,24 @@ fn seed(
         (Some(_), Some(_)) => Judgement::Done(None),
         (None, Some(_)) => Judgement::Adopt,
         (None, None) => Judgement::Create,
+    }
+}
+
+/// What another deployer wrote there is not a seed, and what this one wrote is not
+/// there any more.
+fn unusable_seed(record: Option<&OperationRecord>, server: &str) -> Judgement {
+    match record {
+        Some(record) => damaged(record, "AUTH_SECRET_SEED in cluster_config", server),
+        None => contradiction(
+            "table cluster_config",
+            format!(
+                "AUTH_SECRET_SEED in the database at {server} is empty or no text, and was not \
+                 written by an agent"
+            ),
+            "If the cluster has a seed, write it there: sf-ctl set-config AUTH_SECRET_SEED VALUE. \
+             If it has none: DELETE FROM cluster_config WHERE key_name = 'AUTH_SECRET_SEED';"
+                .to_owned(),
+        ),
     }
 }
 

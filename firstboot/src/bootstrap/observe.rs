@@ -19,6 +19,8 @@ pub(super) enum Observed {
     Key(Option<StoredKey>),
     Config(Option<Value>),
     Seed(Option<Secret>),
+    /// A row for the seed, and none in it.
+    UnusableSeed,
 }
 
 /// A key as found.
@@ -56,12 +58,12 @@ pub(super) async fn observe(
         Operation::Namespace => namespace(session, tables).await?,
         Operation::Key(key) => Observed::Key(stored_key(session, tables, &key.name).await?),
         Operation::Config { key, .. } => Observed::Config(config(session, tables, key).await?),
-        Operation::AuthSecretSeed { .. } => Observed::Seed(
-            config(session, tables, SEED_KEY)
-                .await?
-                .and_then(|value| seed_text(&value))
-                .map(Secret::new),
-        ),
+        Operation::AuthSecretSeed { .. } => match config(session, tables, SEED_KEY).await? {
+            None => Observed::Seed(None),
+            Some(value) => seed_text(&value).map_or(Observed::UnusableSeed, |seed| {
+                Observed::Seed(Some(Secret::new(seed)))
+            }),
+        },
     })
 }
 
