@@ -379,6 +379,39 @@ fn tables_that_roll_nothing_back_are_refused() {
 }
 
 #[test]
+fn tables_whose_keys_are_lost_are_refused() {
+    let server = shared();
+    let dsn = server.database("keyless");
+    bootstrapped(&dsn);
+    let mut admin = server.admin();
+    admin.run(
+        "USE keyless; \
+         ALTER TABLE bootstrap_nodes DROP FOREIGN KEY bootstrap_nodes_run_a_recorded_series; \
+         ALTER TABLE cluster_series DROP PRIMARY KEY, DROP KEY cluster_series_series, \
+         DROP CONSTRAINT cluster_series_two_slots; \
+         ALTER TABLE bootstrap_claims DROP PRIMARY KEY",
+    );
+    let found = findings(&dsn, Role::DatabaseTier);
+    assert_eq!(codes(&found), ["SF-DB-SCHEMA"]);
+    for lost in [
+        "cluster_series has no PRIMARY",
+        "cluster_series has no cluster_series_series",
+        "cluster_series has no cluster_series_two_slots",
+        "bootstrap_nodes has no bootstrap_nodes_run_a_recorded_series",
+        "bootstrap_claims has no PRIMARY",
+    ] {
+        assert!(found[0].what.contains(lost), "{lost}: {}", found[0]);
+    }
+    let remedy = found[0].remedy_text();
+    admin.run(&remedy[remedy.find("ALTER").unwrap()..]);
+    assert_eq!(codes(&findings(&dsn, Role::DatabaseTier)), [""; 0]);
+    // A user who may not see them says nothing about them.
+    admin.run("REVOKE ALL ON keyless.* FROM keyless; GRANT SELECT ON keyless.* TO keyless");
+    let found = findings(&dsn, Role::DatabaseTier);
+    assert_eq!(codes(&found), ["SF-DB-GRANTS"]);
+}
+
+#[test]
 fn a_network_without_a_way_is_told_from_a_server_that_is_down() {
     // A multicast address: the kernel knows no way there for TCP, network or not.
     let failure = refused("mysql://sf:x@224.0.0.1:3306/sf");

@@ -14,6 +14,7 @@ mod link;
 mod parking;
 pub mod preflight;
 mod probe;
+mod promises;
 mod refusal;
 pub mod schema;
 mod session;

@@ -10,6 +10,7 @@ use sf_contract::role::Role;
 use std::sync::Arc;
 
 use super::grants::{self, Grants};
+use super::promises;
 use super::schema::{self, TableState};
 use super::session::Session;
 use super::trouble::SqlError;
@@ -62,7 +63,9 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
         &facts.charset,
         &facts.collation,
     ));
-    findings.extend(judge_grants(&server, &database, &facts, need));
+    let ungranted = judge_grants(&server, &database, &facts, need);
+    let granted = ungranted.is_none();
+    findings.extend(ungranted);
     if session.read_only() {
         findings.push(Failure::new(
             &codes::DB_READ_ONLY,
@@ -76,10 +79,18 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
     );
     findings.extend(tables.misfit(session.at()));
     findings.extend(
-        without_transactions(session)
+        promises::without_transactions(session)
             .await
             .map_err(SqlError::into_failure)?,
     );
+    // The others may not see them.
+    if need.bootstraps && granted {
+        findings.extend(
+            promises::without_keys(session, &tables)
+                .await
+                .map_err(SqlError::into_failure)?,
+        );
+    }
     // The others may not see all tables, and wait for those who bootstrap anyway.
     if need.bootstraps {
         findings.extend(tables.waits_for_release(need.schema, session.at()));
@@ -97,42 +108,6 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
         encryption,
         tables,
     })
-}
-
-/// The finding for tables that the agent writes to and that another engine holds:
-/// it would keep what is rolled back, a rehearsal's seed too.
-async fn without_transactions(session: &mut Session) -> Result<Option<Failure>, SqlError> {
-    let rows = session
-        .rows(
-            "reading the tables' engines",
-            "SELECT CAST(table_name AS CHAR), CAST(engine AS CHAR) \
-             FROM information_schema.tables \
-             WHERE table_schema = DATABASE() AND engine <> 'InnoDB' ORDER BY table_name",
-            &[],
-        )
-        .await?;
-    let (tables, alterations): (Vec<_>, Vec<_>) = rows
-        .iter()
-        .map(|row| (row.string(0), row.string(1)))
-        .filter(|(table, _)| schema::touches(table))
-        .map(|(table, engine)| {
-            (
-                format!("{table} ({engine})"),
-                format!("ALTER TABLE {table} ENGINE = InnoDB;"),
-            )
-        })
-        .unzip();
-    Ok((!tables.is_empty()).then(|| {
-        Failure::new(
-            &codes::DB_ENGINE,
-            format!(
-                "tables in the database at {} are of an engine without transactions: {}",
-                session.at(),
-                tables.join(", ")
-            ),
-        )
-        .remedy(format!("In that database: {}", alterations.join(" ")))
-    }))
 }
 
 /// Judges the versions of the release's tables, which are there.
