@@ -13,8 +13,17 @@ const END: &str = "# END sf-firstboot";
 pub const DEFAULT: &str = "127.0.0.1 localhost\n";
 
 /// `before` with the block of this metadata in place of the one it had. What
-/// stands outside the block is somebody else's and stays.
-pub fn render(before: &str, metadata: &NodeMetadata) -> String {
+/// stands outside the block is somebody else's and stays, in any encoding.
+pub fn render(before: &[u8], metadata: &NodeMetadata) -> Vec<u8> {
+    // Latin-1 has a character for every byte, and the block is ASCII.
+    let text = before.iter().copied().map(char::from).collect::<String>();
+    let text = with_block(&text, metadata);
+    text.chars()
+        .filter_map(|character| u8::try_from(character).ok())
+        .collect()
+}
+
+fn with_block(before: &str, metadata: &NodeMetadata) -> String {
     let mut text = without_block(before);
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
@@ -105,18 +114,32 @@ mod tests {
         let metadata = testing::metadata(
             "[cluster]\nhosts = { \"db1.example.com\" = \"10.0.0.1\", etcd = \"10.0.0.9\" }\n",
         );
-        let first = render("127.0.0.1 localhost\n10.9.9.9 mine", &metadata);
+        let first = with_block("127.0.0.1 localhost\n10.9.9.9 mine", &metadata);
         assert_eq!(
             first,
             format!(
                 "127.0.0.1 localhost\n10.9.9.9 mine\n{BEGIN}\n10.0.0.5 node5.example.com node5\n10.0.0.1 db1.example.com db1\n10.0.0.9 etcd\n{END}\n"
             )
         );
-        assert_eq!(render(&first, &metadata), first);
-        let fewer = render(&first, &testing::metadata(""));
+        assert_eq!(with_block(&first, &metadata), first);
+        let fewer = with_block(&first, &testing::metadata(""));
         assert!(!fewer.contains("etcd") && fewer.contains("10.9.9.9 mine"));
         let edited = first.replace(END, "");
-        assert!(render(&edited, &metadata).contains("10.9.9.9 mine"));
+        assert!(with_block(&edited, &metadata).contains("10.9.9.9 mine"));
+    }
+
+    #[test]
+    fn a_file_of_another_encoding_keeps_its_bytes() {
+        let metadata = testing::metadata("");
+        for theirs in [
+            &b"10.9.9.9 mine # Z\xfcrich\n"[..],
+            "# Zürich à\n".as_bytes(),
+        ] {
+            let first = render(theirs, &metadata);
+            assert!(first.starts_with(theirs));
+            assert!(first[theirs.len()..].starts_with(BEGIN.as_bytes()));
+            assert_eq!(render(&first, &metadata), first);
+        }
     }
 
     #[test]
@@ -127,7 +150,7 @@ mod tests {
         let now = testing::metadata("");
         let wanted =
             |before: &str| format!("{before}{BEGIN}\n10.0.0.5 node5.example.com node5\n{END}\n");
-        let block = render("", &testing::metadata(hosts));
+        let block = with_block("", &testing::metadata(hosts));
         for (before, kept) in [
             (block.replace(END, ""), String::new()),
             (block.replace(&format!("{END}\n"), theirs), theirs.into()),
@@ -144,9 +167,9 @@ mod tests {
                 format!("# {BEGIN}\n10.0.0.1 a\n"),
             ),
         ] {
-            assert_eq!(render(&before, &now), wanted(&kept), "{before}");
+            assert_eq!(with_block(&before, &now), wanted(&kept), "{before}");
         }
         let alias = block.replace(&format!("{END}\n"), "10.9.9.8 db.example.com alias\n");
-        assert!(render(&alias, &now).starts_with("10.9.9.8 db.example.com alias\n"));
+        assert!(with_block(&alias, &now).starts_with("10.9.9.8 db.example.com alias\n"));
     }
 }

@@ -106,15 +106,15 @@ pub fn write_all(
         format!("{}\n", metadata.node.name).as_bytes(),
         Access::PUBLIC,
     )?;
-    let before = match fs::read_to_string(paths.at("/etc/hosts")) {
+    let before = match fs::read(paths.at("/etc/hosts")) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => hosts::DEFAULT.to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => hosts::DEFAULT.into(),
         Err(error) => return Err(unwritable(&error)),
     };
     put(
         paths,
         "/etc/hosts",
-        hosts::render(&before, metadata).as_bytes(),
+        &hosts::render(&before, metadata),
         Access::PUBLIC,
     )?;
     ledger.close(paths)

@@ -128,7 +128,9 @@ fn interfaces(context: &Context<'_>) -> Result<Vec<Interface>, Failure> {
         .paths
         .tool(Tool::Ip)
         .args(["-json", "address", "show"])
-        .timeout(Duration::from_secs(5))
+        // It answers at once; on a machine that is busy with its boot, later. What
+        // it does not answer stops the node for good.
+        .timeout(Duration::from_secs(30))
         .run()
         .map_err(|error| impossible(&error))?;
     serde_json::from_slice(&output.stdout).map_err(|error| impossible(&error))
