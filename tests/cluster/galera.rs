@@ -6,23 +6,11 @@
 
 mod support;
 
-#[path = "../cli/agent/maker.rs"]
-#[allow(dead_code, reason = "these tests use their own part of it")]
-mod maker;
-#[path = "../cli/agent/node.rs"]
-#[allow(dead_code, reason = "these tests use their own part of it")]
-mod node;
-/// What the two above expect to stand beside them.
-mod server {
-    pub(crate) use crate::support::PASSWORD;
-}
-
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use node::Node;
 use sf_firstboot::database::Connector;
 use sf_firstboot::gate;
 use support::agent::{Agent, OPERATIONS};
@@ -30,8 +18,10 @@ use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
 use support::handover;
 use support::lot::{Barrier, Lot, Run};
+use support::maker;
 use support::matrix::{Outcome, Section};
 use support::metadata::{bootstrap, bootstrapped, dump, inputs};
+use support::node::Node;
 use support::normal::{EndState, end_state};
 use support::proxy::{At, Proxy, Side, Then};
 use support::replay::{Random, history, one_holder};
@@ -99,20 +89,18 @@ fn same_everywhere(cluster: &Galera, name: &str) {
     }
 }
 
-/// Compares what the runs left on every server, and publishes the outcomes.
-fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run], fault: &str, about: &'static str) {
-    let mut section = Section::new("Galera", fault, about, &base.script);
+/// Compares what the runs left on every server.
+fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run<Agent>], section: &mut Section) {
     let mut admin = cluster.admin(0);
     admin.run("SET SESSION wsrep_sync_wait = 7");
     for run in runs {
         let part = base.script.part(run.point.number);
         let verify = part.starts_with("key/") || run.point.number % 8 == 0;
-        let at = format!("{fault}: {:?} of {part}", run.point);
+        let at = format!("{:?} of {part}", run.point);
         assert_eq!(end_state(&mut admin, &run.name, verify), base.state, "{at}");
         same_everywhere(cluster, &run.name);
         section.add(part, Outcome::of(run.code).unwrap());
     }
-    section.publish();
 }
 
 #[test]
@@ -166,14 +154,22 @@ fn left_for_another(strike: &Strike) {
     let (cluster, _turn) = Galera::shared();
     let mut cluster = lock(&cluster);
     let base = undisturbed(&cluster);
-    let points = base.script.points();
-    let lot = Lot::fill(&points, "run", strike.then, |name| place(&cluster, name));
-    (strike.happens)(&mut cluster);
-    lot.open();
-    let runs = lot.finish();
-    (strike.back)(&mut cluster);
-    cluster.mend();
-    judge(&cluster, &base, &runs, strike.fault, strike.about);
+    let mut section = Section::new("Galera", strike.fault, strike.about, &base.script);
+    let mut points = base.script.points();
+    while !points.is_empty() {
+        let until = Lot::<Agent>::deadline();
+        let lot = Lot::fill(&mut points, "run", until, strike.then, |name| {
+            let (proxy, dsn) = place(&cluster, name);
+            (proxy, Agent::new("db1.example", &dsn))
+        });
+        (strike.happens)(&mut cluster);
+        lot.open();
+        let runs = lot.finish();
+        (strike.back)(&mut cluster);
+        cluster.mend();
+        judge(&cluster, &base, &runs, &mut section);
+    }
+    section.publish();
 }
 
 #[test]

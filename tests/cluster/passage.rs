@@ -6,73 +6,20 @@
 
 mod support;
 
-#[path = "../cli/agent/node.rs"]
-#[allow(dead_code, reason = "these tests use their own part of it")]
-mod node;
-/// What the one above expects to stand beside it.
-mod server {
-    pub(crate) use crate::support::PASSWORD;
-}
-
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use node::{Node, Ran};
 use rustix::process::Pid;
+use support::build::Build;
 use support::lot::Barrier;
 use support::matrix::{Outcome, Section};
-use support::metadata::{bootstrapped, dump};
+use support::metadata::bootstrapped;
+use support::node::{Node, Ran};
 use support::proxy::{At, Proxy, Side, Then};
+use support::steps::{Point, every_step};
+use support::ways::{self, Rows, WAYS, Way};
 use support::{Admin, Server, dsn, kill, shared, wait_for};
-
-/// A way through the gate, for a node whose image is of series 0.8.
-#[derive(Clone, Copy)]
-struct Way {
-    name: &'static str,
-    role: &'static str,
-    /// What the tables hold before, `OWN` being the node's machine.
-    before: &'static str,
-    /// How many commands commit.
-    commits: usize,
-}
-
-const JOIN: &str = "join";
-const WAYS: [Way; 4] = [
-    Way {
-        name: JOIN,
-        role: "hypervisor",
-        before: "INSERT INTO cluster_series VALUES (0, '0.8', '0.7', '0.8.0', 0, 'x')",
-        // Its one statement commits itself.
-        commits: 0,
-    },
-    Way {
-        name: "introduction and retirement",
-        role: "hypervisor",
-        before: "INSERT INTO cluster_series VALUES \
-                 (0, '0.7', '0.6', '0.7.0', 0, 'x'), (1, '0.6', '0.5', '0.6.0', 0, 'x'); \
-                 INSERT INTO bootstrap_nodes VALUES \
-                 ('h1', 'hypervisor', '0.7', '0.7.0', '0.7.0-1', 'm', 'start', 'started', 0, NULL), \
-                 ('node5.example.com', 'hypervisor', '0.6', '0.6.0', '0.6.0-1', OWN, 'start', 'started', 0, NULL)",
-        commits: 1,
-    },
-    Way {
-        name: "taking the network role",
-        role: "network",
-        before: "INSERT INTO cluster_series VALUES (0, '0.8', '0.7', '0.8.0', 0, 'x')",
-        commits: 1,
-    },
-    Way {
-        name: "keeping the network role",
-        role: "network",
-        before: "INSERT INTO cluster_series VALUES (0, '0.8', '0.7', '0.8.0', 0, 'x'); \
-                 INSERT INTO bootstrap_nodes VALUES \
-                 ('node5.example.com', 'network', '0.8', '0.8.0', '0.8.0-1', OWN, 'start', 'started', 0, NULL); \
-                 INSERT INTO bootstrap_claims VALUES ('network', 'node5.example.com', OWN, 5)",
-        commits: 1,
-    },
-];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Blow {
@@ -99,44 +46,20 @@ impl Bench {
         }
     }
 
-    /// A node that has never booted: always the same machine.
     fn node(&self, role: &str) -> Node {
-        let node = Node::new(role);
-        node.metadata(self.proxy.port, "");
-        node.edit("mysql://sf:", &format!("mysql://{}:", self.database));
-        node.edit("/shakenfist\"", &format!("/{}\"", self.database));
-        let id = format!("{:0>32}\n", 5);
-        std::fs::write(node.root().join("etc/machine-id"), id).unwrap();
-        node
+        ways::node(role, &self.database, self.proxy.port)
     }
 
     fn reset(&mut self, before: &str, own: &str) {
-        let before = before.replace("OWN", &format!("'{own}'"));
-        self.admin.run(&format!(
-            "DELETE FROM bootstrap_claims; DELETE FROM bootstrap_nodes; \
-             DELETE FROM cluster_series; {before}"
-        ));
+        ways::reset(&mut self.admin, before, own);
     }
 
-    /// The rows, with times of this run replaced by a word.
-    fn rows(&mut self) -> BTreeMap<String, Vec<Vec<String>>> {
-        let now: f64 = self
-            .admin
-            .cell("SELECT UNIX_TIMESTAMP(SYSDATE(6))")
-            .parse()
-            .unwrap();
-        let mut rows = dump(&mut self.admin, &self.database);
-        for cell in rows.values_mut().flatten().flatten() {
-            let time = cell.parse::<f64>();
-            if time.is_ok_and(|time| (now - 3600.0..=now).contains(&time)) {
-                "TIME".clone_into(cell);
-            }
-        }
-        rows
+    fn rows(&mut self) -> Rows {
+        ways::rows(&mut self.admin, &self.database)
     }
 
     /// Strikes at a command, and runs the agent again where it did not end well.
-    fn strike(&self, node: &Node, blow: Blow, number: usize, side: Side) -> Outcome {
+    fn strike(&self, node: &Node, blow: Blow, Point { number, side }: Point) -> Outcome {
         let outcome = match blow {
             Blow::Cut => {
                 self.proxy.arm(number, side, || {});
@@ -163,29 +86,32 @@ impl Bench {
     }
 }
 
-#[test]
-fn a_passage_ends_in_the_same_rows_wherever_the_agent_is_killed_or_cut_off() {
+/// All points on the machine's own server, and a sample of them on the newer one.
+fn a_passage_ends_in_the_same_rows_wherever_the_agent_is_killed_or_cut_off(build: Build) -> String {
     let started = Instant::now();
-    let server = Server::start(&[]);
-    let ways = WAYS.map(|way| way.name);
-    let killed = Mutex::new(Section::at_the_gate(
+    let server = Server::start_build(build, &[]);
+    let section = |fault, about| {
+        let ways = WAYS.map(|way| way.name);
+        Mutex::new(Section::at_the_gate(build.name(), fault, about, &ways))
+    };
+    let killed = section(
         "the agent is killed",
         "SIGKILL to the agent, and another run.",
-        &ways,
-    ));
-    let cut = Mutex::new(Section::at_the_gate(
+    );
+    let cut = section(
         "the connection breaks",
         "Both sides see the connection end; the server lives. COMMIT lost on its way, and its answer, are among the points.",
-        &ways,
-    ));
+    );
     let points: usize = thread::scope(|scope| {
         let threads: Vec<_> = WAYS
             .into_iter()
             .enumerate()
             .map(|(index, way)| {
                 let (server, killed, cut) = (&server, &killed, &cut);
+                let whole = build == Build::Host || every_step();
                 scope.spawn(move || {
-                    strike_everywhere(server, &format!("way{index}"), way, (killed, cut))
+                    let database = format!("way{index}");
+                    strike_everywhere(server, &database, way, whole, (killed, cut))
                 })
             })
             .collect();
@@ -196,67 +122,69 @@ fn a_passage_ends_in_the_same_rows_wherever_the_agent_is_killed_or_cut_off() {
     });
     killed.into_inner().unwrap().publish();
     cut.into_inner().unwrap().publish();
-    println!(
-        "{} ways: killed at {points} points, cut off at as many; {:.0} s",
+    format!(
+        "{}: {} ways: killed at {points} points, cut off at as many; {:.0} s",
+        build.name(),
         WAYS.len(),
         started.elapsed().as_secs_f64()
-    );
+    )
 }
 
-/// Both sides of every command of a passage; how many.
+mod on_mariadb {
+    use super::Build;
+    use super::a_passage_ends_in_the_same_rows_wherever_the_agent_is_killed_or_cut_off as strike;
+
+    #[test]
+    fn v10_11_a_passage_ends_in_the_same_rows_wherever_the_agent_is_killed_or_cut_off() {
+        println!("{}", strike(Build::Host));
+    }
+
+    #[test]
+    fn v11_8_a_passage_ends_in_the_same_rows_wherever_the_agent_is_killed_or_cut_off() {
+        println!("{}", strike(Build::Debian13));
+    }
+}
+
+/// Both sides of every command of a passage, or of some of them; how many.
 fn strike_everywhere(
     server: &Server,
     database: &str,
     way: Way,
+    whole: bool,
     (killed, cut): (&Mutex<Section>, &Mutex<Section>),
 ) -> usize {
     let mut bench = Bench::new(server, database);
     // What the cluster's record calls this machine.
     bench.reset(WAYS[0].before, "");
     assert_eq!(bench.node("hypervisor").agent(&["run"]).code, 0);
-    let own = "SELECT instance_id FROM bootstrap_nodes";
-    let own = bench.admin.cell(own);
+    let own = ways::own(&mut bench.admin);
 
     bench.reset(way.before, &own);
-    bench.proxy.arm(usize::MAX, Side::Before, || {});
-    let ran = bench.node(way.role).agent(&["run"]);
-    assert_eq!(ran.code, 0, "{}: {}", way.name, ran.stderr);
-    let commands = bench.proxy.log();
-    bench.proxy.disarm();
+    let script = ways::script(&way, &bench.proxy, &bench.node(way.role));
     let undisturbed = bench.rows();
-    // From the last reading of the versions, which the checks before do too, to
-    // the first word about progress.
-    let first = commands
-        .iter()
-        .rposition(|c| c.contains("SELECT CAST(slot"))
-        .unwrap()
-        + 1;
-    let length = commands[first..]
-        .iter()
-        .position(|c| c.contains("UPDATE bootstrap_nodes SET phase"))
-        .unwrap();
-    let passage = &commands[first - 1..first + length];
-    let commits = passage.iter().filter(|c| c.ends_with("COMMIT")).count();
-    assert_eq!(commits, way.commits, "{}: {passage:#?}", way.name);
-    for number in first..=first + length {
-        for side in [Side::Before, Side::After] {
-            for (blow, section) in [(Blow::Kill, killed), (Blow::Cut, cut)] {
-                let at = format!("{}: {blow:?} {side:?} {}", way.name, commands[number - 1]);
-                bench.reset(way.before, &own);
-                let outcome = bench.strike(&bench.node(way.role), blow, number, side);
-                assert_eq!(bench.rows(), undisturbed, "{at}");
-                if blow == Blow::Cut {
-                    assert_eq!(
-                        outcome,
-                        Outcome::Finished,
-                        "{at}: the passage goes on by itself"
-                    );
-                }
-                section.lock().unwrap().add(way.name, outcome);
+    let points = if whole {
+        script.every_point()
+    } else {
+        script.points().into()
+    };
+    for point in &points {
+        for (blow, section) in [(Blow::Kill, killed), (Blow::Cut, cut)] {
+            let command = &script.commands[point.number - 1];
+            let at = format!("{}: {blow:?} {point:?} {command}", way.name);
+            bench.reset(way.before, &own);
+            let outcome = bench.strike(&bench.node(way.role), blow, *point);
+            assert_eq!(bench.rows(), undisturbed, "{at}");
+            if blow == Blow::Cut {
+                assert_eq!(
+                    outcome,
+                    Outcome::Finished,
+                    "{at}: the passage goes on by itself"
+                );
             }
+            section.lock().unwrap().add(way.name, outcome);
         }
     }
-    2 * (length + 1)
+    points.len()
 }
 
 /// A command of the desk, through the proxy.

@@ -1,23 +1,25 @@
 //! A server in trouble: killed, stopped, read-only, out of connections, out of
-//! disk. For every fault many runs of the real agent stand at their points, the
-//! fault strikes all of them, and after the recovery each database holds the
-//! rows of an undisturbed run.
+//! disk. For every fault many runs of the real agent stand at their points, of a
+//! bootstrap or of a passage of the gate, the fault strikes all of them, and
+//! after the recovery each database holds the rows of an undisturbed run.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod support;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use sf_command::{Cmd, Tool};
 use support::agent::Agent;
 use support::build::Build;
-use support::lot::Lot;
+use support::lot::{Lot, Runs as _};
 use support::matrix::{Outcome, Section};
 use support::normal::{EndState, end_state};
 use support::proxy::{Proxy, Side, Then};
-use support::steps::Script;
+use support::steps::{Point, Script};
+use support::ways::{Booting, Ground, WAYS};
 use support::{Admin, Server, block_on, connector, dsn};
 
 /// Longer than the agent gives one statement.
@@ -29,11 +31,38 @@ const DURABLE: [&str; 2] = [
     "--max-connections=600",
 ];
 
-/// A server, what an undisturbed run sends to it, and what that leaves.
+/// A server, what undisturbed runs send to it, and what they leave.
 struct Bench {
     server: Server,
     script: Script,
     undisturbed: EndState,
+    /// Ways through the gate.
+    gate: Vec<Ground>,
+}
+
+/// Runs that stand at their points.
+struct Struck {
+    bootstraps: Lot<Agent>,
+    /// Of each way through the gate.
+    passages: Vec<Lot<Booting>>,
+}
+
+impl Struck {
+    /// Lets all go on.
+    fn open(&self) {
+        self.bootstraps.open();
+        for lot in &self.passages {
+            lot.open();
+        }
+    }
+
+    /// Kills all of them where they stand.
+    fn kill(&mut self) {
+        self.bootstraps.kill();
+        for lot in &mut self.passages {
+            lot.kill();
+        }
+    }
 }
 
 impl Bench {
@@ -50,33 +79,82 @@ impl Bench {
         let script = Script::new(proxy.log());
         assert_eq!(script.commits(), support::agent::OPERATIONS.len());
         let undisturbed = end_state(&mut server.admin(), "undisturbed", true);
+        let gate = Ground::all(&server, "undisturbed");
         Self {
             server,
             script,
             undisturbed,
+            gate,
         }
     }
 
-    fn fill(&self, then: fn(Side) -> Then) -> Lot {
-        let mut admin = self.server.admin();
-        Lot::fill(&self.script.points(), "run", then, |name| {
-            admin.database(name);
-            let proxy = Proxy::start(self.server.port);
-            let dsn = dsn(name, proxy.port);
-            (proxy, dsn)
-        })
+    /// Strikes at all points, as many at a time as can be got to stand there.
+    fn strike(
+        mut self,
+        build: Build,
+        fault: &str,
+        about: &'static str,
+        then: fn(Side) -> Then,
+        mut happens: impl FnMut(&mut Server, &mut Struck),
+    ) {
+        let ways = WAYS.map(|way| way.name);
+        let mut gate = Section::at_the_gate(build.name(), fault, about, &ways);
+        let mut section = Section::new(build.name(), fault, about, &self.script);
+        let mut points = self.script.points();
+        let mut passages: Vec<_> = self.gate.iter().map(|way| way.script.points()).collect();
+        while !points.is_empty() || passages.iter().any(|points| !points.is_empty()) {
+            let mut struck = self.fill(&mut points, &mut passages, then);
+            happens(&mut self.server, &mut struck);
+            self.judge(struck, &mut section, &mut gate);
+        }
+        section.publish();
+        gate.publish();
     }
 
-    /// Ends the runs, compares what they left, and publishes the outcomes.
-    fn judge(&self, lot: Lot, build: Build, fault: &str, about: &'static str) {
-        let runs = lot.finish();
-        let mut section = Section::new(build.name(), fault, about, &self.script);
+    fn fill(
+        &self,
+        points: &mut VecDeque<Point>,
+        passages: &mut [VecDeque<Point>],
+        then: fn(Side) -> Then,
+    ) -> Struck {
         let mut admin = self.server.admin();
-        for run in &runs {
+        let port = self.server.port;
+        let until = Lot::<Agent>::deadline();
+        let bootstraps = Lot::fill(points, "run", until, then, |name| {
+            admin.database(name);
+            let proxy = Proxy::start(port);
+            let agent = Agent::new("db1.example", &dsn(name, proxy.port));
+            (proxy, agent)
+        });
+        let passages = self.gate.iter().zip(passages).enumerate();
+        let passages = passages.map(|(index, (ground, points))| {
+            Lot::fill(points, &format!("way{index}_"), until, then, |name| {
+                ground.place(&mut admin, name, port)
+            })
+        });
+        Struck {
+            passages: passages.collect(),
+            bootstraps,
+        }
+    }
+
+    /// Ends the runs, and compares what they left.
+    fn judge(&self, struck: Struck, section: &mut Section, gate: &mut Section) {
+        let mut admin = self.server.admin();
+        for (ground, lot) in self.gate.iter().zip(struck.passages) {
+            let way = ground.way.name;
+            for run in lot.finish() {
+                run.agent.gets_ready();
+                let at = format!("{:?} of {way}: {}", run.point, run.agent.log());
+                ground.judge(&mut admin, &run.name, &at);
+                gate.add(way, Outcome::of(run.code).unwrap());
+            }
+        }
+        for run in &struck.bootstraps.finish() {
             let part = self.script.part(run.point.number);
             // Another bcrypt takes as long as all the rest: a sample.
             let verify = part.starts_with("key/") || run.point.number % 8 == 0;
-            let at = format!("{fault}: {:?} of {part}", run.point);
+            let at = format!("{:?} of {part}", run.point);
             assert_eq!(
                 end_state(&mut admin, &run.name, verify),
                 self.undisturbed,
@@ -84,7 +162,6 @@ impl Bench {
             );
             section.add(part, Outcome::of(run.code).unwrap());
         }
-        section.publish();
     }
 }
 
@@ -101,97 +178,94 @@ fn pass(_: Side) -> Then {
 }
 
 fn server_killed(build: Build) {
-    let mut bench = Bench::new(build, &DURABLE);
-    let lot = bench.fill(|side| match side {
-        // The server dies with the command unread, or with the answer unsent.
-        Side::Before => Then::Pass,
-        Side::After => Then::Cut,
-    });
-    bench.server.kill();
-    lot.open();
-    std::thread::sleep(Duration::from_millis(500));
-    bench.server.launch(&DURABLE);
-    bench.judge(
-        lot,
+    Bench::new(build, &DURABLE).strike(
         build,
         "the server is killed",
         "SIGKILL to mariadbd, which is started again on the same files half a second later.",
+        |side| match side {
+            // The server dies with the command unread, or with the answer unsent.
+            Side::Before => Then::Pass,
+            Side::After => Then::Cut,
+        },
+        |server, struck| {
+            server.kill();
+            struck.open();
+            std::thread::sleep(Duration::from_millis(500));
+            server.launch(&DURABLE);
+        },
     );
 }
 
 fn agent_killed(build: Build) {
-    let bench = Bench::new(build, &DURABLE);
-    let mut lot = bench.fill(|_| Then::Cut);
-    lot.kill();
-    lot.open();
-    bench.judge(
-        lot,
+    Bench::new(build, &DURABLE).strike(
         build,
         "the agent is killed, many at once",
         "SIGKILL to the agent, and another run.",
+        |_| Then::Cut,
+        |_, struck| {
+            struck.kill();
+            struck.open();
+        },
     );
 }
 
 fn stalled(build: Build) {
-    let bench = Bench::new(build, &DURABLE);
-    let lot = bench.fill(|side| match side {
-        // The command lies in the socket until the server wakes up, when the
-        // client has long gone elsewhere.
-        Side::Before => Then::Pass,
-        Side::After => Then::Silence,
-    });
-    bench.server.signal(Signal::STOP);
-    lot.open();
-    std::thread::sleep(STALL);
-    bench.server.signal(Signal::CONT);
-    bench.judge(
-        lot,
+    Bench::new(build, &DURABLE).strike(
         build,
         "the server stalls",
         "SIGSTOP to mariadbd, and SIGCONT after 34 s: longer than the 30 s that the agent gives a statement.",
+        |side| match side {
+            // The command lies in the socket until the server wakes up, when the
+            // client has long gone elsewhere.
+            Side::Before => Then::Pass,
+            Side::After => Then::Silence,
+        },
+        |server, struck| {
+            server.signal(Signal::STOP);
+            struck.open();
+            std::thread::sleep(STALL);
+            server.signal(Signal::CONT);
+        },
     );
 }
 
 fn read_only(build: Build) {
-    let bench = Bench::new(build, &DURABLE);
-    let lot = bench.fill(pass);
-    let mut admin = bench.server.admin();
-    admin.run("SET GLOBAL read_only = 1");
-    lot.open();
-    std::thread::sleep(Duration::from_secs(2));
-    admin.run("SET GLOBAL read_only = 0");
-    bench.judge(
-        lot,
+    Bench::new(build, &DURABLE).strike(
         build,
         "the server is read-only",
         "SET GLOBAL read_only = 1 in the middle of the run, and 0 two seconds later.",
+        pass,
+        |server, struck| {
+            let mut admin = server.admin();
+            admin.run("SET GLOBAL read_only = 1");
+            struck.open();
+            std::thread::sleep(Duration::from_secs(2));
+            admin.run("SET GLOBAL read_only = 0");
+        },
     );
 }
 
 fn no_connection(build: Build) {
-    let bench = Bench::new(build, &DURABLE);
-    let lot = bench.fill(|_| Then::Cut);
-    let mut admin = bench.server.admin();
-    // Other clients hold all that there is.
-    let holders: Vec<_> = (0..12)
-        .map(|_| {
-            let connector = connector(&bench.server.dsn("undisturbed"));
-            block_on(connector.connect()).unwrap()
-        })
-        .collect();
-    admin.run("SET GLOBAL max_connections = 10");
-    lot.open();
-    std::thread::sleep(Duration::from_secs(2));
-    admin.run("SET GLOBAL max_connections = 600");
-    bench.judge(
-        lot,
+    Bench::new(build, &DURABLE).strike(
         build,
         "no connection is to be had",
         "The connection breaks, and for two seconds the server is at max_connections (error 1040).",
+        |_| Then::Cut,
+        |server, struck| {
+            let mut admin = server.admin();
+            // Other clients hold all that there is.
+            let holders: Vec<_> = (0..12)
+                .map(|_| block_on(connector(&server.dsn("undisturbed")).connect()).unwrap())
+                .collect();
+            admin.run("SET GLOBAL max_connections = 10");
+            struck.open();
+            std::thread::sleep(Duration::from_secs(2));
+            admin.run("SET GLOBAL max_connections = 600");
+            for holder in holders {
+                block_on(holder.close());
+            }
+        },
     );
-    for holder in holders {
-        block_on(holder.close());
-    }
 }
 
 /// A file system of its own that can be filled, unmounted at the end.
@@ -237,17 +311,17 @@ impl Drop for SmallDisk {
 fn disk_full(build: Build) {
     let disk = SmallDisk::new();
     let server = Server::start_in(build, disk.0.path(), &[], &DURABLE);
-    let bench = Bench::on(server);
-    let lot = bench.fill(pass);
-    disk.fill();
-    lot.open();
-    std::thread::sleep(Duration::from_secs(4));
-    disk.free();
-    bench.judge(
-        lot,
+    Bench::on(server).strike(
         build,
         "the server's disk is full",
         "The file system of the data folder has no byte left for four seconds.",
+        pass,
+        |_, struck| {
+            disk.fill();
+            struck.open();
+            std::thread::sleep(Duration::from_secs(4));
+            disk.free();
+        },
     );
 }
 

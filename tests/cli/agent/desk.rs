@@ -4,34 +4,7 @@ use super::node::{Node, Ran};
 use super::server::Server;
 
 pub(crate) fn at_desk(node: &Node, arguments: &[&str]) -> Ran {
-    let metadata = node.root().join("node.toml");
-    let text = node.read("run/credentials/@system/sf.metadata");
-    let text = text
-        .replace(
-            "{ credential = \"sf.key\" }",
-            &format!("\"{}\"", super::node::SYSTEM_KEY),
-        )
-        .replace(
-            "{ credential = \"sf.seed\" }",
-            &format!("\"{}\"", super::node::SEED),
-        );
-    std::fs::write(&metadata, text).unwrap();
-    let release = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/release.toml");
-    let empty = tempfile::tempdir().unwrap();
-    let mut all = arguments.to_vec();
-    all.extend([
-        "--metadata",
-        metadata.to_str().unwrap(),
-        "--release-descriptor",
-        release,
-    ]);
-    let ran = Node::end(node.start_at(empty.path(), &all));
-    assert_eq!(
-        std::fs::read_dir(empty.path()).unwrap().count(),
-        0,
-        "a check wrote something"
-    );
-    ran
+    node.at_desk(arguments)
 }
 
 #[test]

@@ -216,6 +216,32 @@ impl Node {
         Self::end(self.start(arguments))
     }
 
+    /// Runs it on a machine that is not the node, with the node's metadata.
+    pub(crate) fn at_desk(&self, arguments: &[&str]) -> Ran {
+        let metadata = self.root().join("node.toml");
+        let text = self.read("run/credentials/@system/sf.metadata");
+        let text = text
+            .replace("{ credential = \"sf.key\" }", &format!("\"{SYSTEM_KEY}\""))
+            .replace("{ credential = \"sf.seed\" }", &format!("\"{SEED}\""));
+        std::fs::write(&metadata, text).unwrap();
+        let release = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/release.toml");
+        let empty = tempfile::tempdir().unwrap();
+        let mut all = arguments.to_vec();
+        all.extend([
+            "--metadata",
+            metadata.to_str().unwrap(),
+            "--release-descriptor",
+            release,
+        ]);
+        let ran = Self::end(self.start_at(empty.path(), &all));
+        assert_eq!(
+            std::fs::read_dir(empty.path()).unwrap().count(),
+            0,
+            "a check wrote something"
+        );
+        ran
+    }
+
     pub(crate) fn read(&self, path: &str) -> String {
         std::fs::read_to_string(self.root().join(path)).unwrap_or_default()
     }

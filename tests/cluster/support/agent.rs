@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sf_command::Cmd;
+use sf_command::{Child, Cmd};
 use sf_contract::secret::Secret;
 
+use super::lot::Runs;
 use super::metadata::KEY;
 
 /// The image that the agents believe to run in.
@@ -107,6 +108,16 @@ impl Agent {
     /// What a started agent wrote.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+impl Runs for Agent {
+    fn start(&self) -> Child {
+        self.command().spawn().unwrap()
+    }
+
+    fn log(&self) -> String {
+        self.log()
     }
 }
 

@@ -1,14 +1,13 @@
 //! Many runs of the real agent, each stopped at a point of its own and in a
 //! database of its own, so that one fault strikes all of them at once.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::unix::process::ExitStatusExt as _;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use sf_command::Child;
 
-use super::agent::Agent;
 use super::matrix::Outcome;
 use super::proxy::{At, Proxy, Side, Then};
 use super::steps::Point;
@@ -16,6 +15,11 @@ use super::steps::Point;
 /// Runs that are on their way at once. More would only wait for processors, and
 /// run into the agent's own time limits on a slow machine.
 const AT_ONCE: usize = 10;
+
+/// For how long runs are started before all of them are struck. Whoever stands
+/// at a command for longer than the 30 s that the agent gives it goes elsewhere,
+/// and is not struck there any more.
+const FILLING: Duration = Duration::from_secs(12);
 
 /// How long anything here may take.
 const PATIENCE: Duration = Duration::from_secs(280);
@@ -61,75 +65,92 @@ impl Barrier {
     }
 }
 
+/// An agent that can be run again and again.
+pub(crate) trait Runs {
+    /// Starts a run.
+    fn start(&self) -> Child;
+    /// What the last run wrote.
+    fn log(&self) -> String;
+}
+
 /// One of the runs.
-pub(crate) struct Run {
+pub(crate) struct Run<A> {
     pub(crate) point: Point,
     /// Its database.
     pub(crate) name: String,
     pub(crate) proxy: Proxy,
-    pub(crate) agent: Agent,
+    pub(crate) agent: A,
     child: Child,
     /// Exit code, or minus the signal, once it has ended.
     pub(crate) code: i32,
 }
 
 /// Runs that stand at their points.
-pub(crate) struct Lot {
+pub(crate) struct Lot<A> {
     barrier: Arc<Barrier>,
-    runs: Vec<Run>,
+    runs: Vec<Run<A>>,
 }
 
-impl Drop for Lot {
+impl<A> Drop for Lot<A> {
     fn drop(&mut self) {
         self.barrier.open();
     }
 }
 
-impl Lot {
-    /// Starts a run for every point and returns when all stand there. `place`
-    /// makes the database of that name with a proxy in front, and gives the DSN;
-    /// `then` says what becomes of the connection once the fault has struck.
+impl<A: Runs> Lot<A> {
+    /// Starts a run for each of the points and returns when all stand there, but
+    /// for those that are left for the next time: none may stand for too long.
+    /// `place` makes the database of that name with a proxy in front, and the
+    /// agent; `then` says what becomes of the connection once the fault has struck.
     pub(crate) fn fill(
-        points: &[Point],
+        points: &mut VecDeque<Point>,
         prefix: &str,
+        until: Instant,
         then: fn(Side) -> Then,
-        mut place: impl FnMut(&str) -> (Proxy, String),
+        mut place: impl FnMut(&str) -> (Proxy, A),
     ) -> Self {
         let mut lot = Self {
             barrier: Arc::default(),
             runs: Vec::new(),
         };
-        for (index, point) in points.iter().enumerate() {
+        while Instant::now() < until
+            && let Some(point) = points.pop_front()
+        {
+            let index = lot.runs.len();
             let name = format!("{prefix}{index}");
-            let (proxy, dsn) = place(&name);
+            let (proxy, agent) = place(&name);
             let barrier = Arc::clone(&lot.barrier);
             let side = point.side;
             proxy.arm_then(At::Command(point.number), side, move || {
                 barrier.park(index);
                 then(side)
             });
-            let agent = Agent::new("db1.example", &dsn);
-            let child = agent.command().spawn().unwrap();
+            let child = agent.start();
             lot.runs.push(Run {
-                point: *point,
+                point,
                 name,
                 proxy,
                 agent,
                 child,
                 code: -1,
             });
-            lot.wait_for(index + 1, AT_ONCE);
+            lot.wait_for(AT_ONCE);
         }
-        lot.wait_for(points.len(), 1);
+        lot.wait_for(1);
         lot
     }
 
-    /// Until fewer than `under` of the first `started` are on their way.
-    fn wait_for(&mut self, started: usize, under: usize) {
+    /// When the runs of a lot that is filled now have to be there.
+    pub(crate) fn deadline() -> Instant {
+        Instant::now() + FILLING
+    }
+
+    /// Until fewer than `under` are on their way.
+    fn wait_for(&mut self, under: usize) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let parked = self.barrier.parked();
-            if started - parked.len() < under {
+            if self.runs.len() - parked.len() < under {
                 return;
             }
             for (index, run) in self.runs.iter_mut().enumerate() {
@@ -167,7 +188,7 @@ impl Lot {
 
     /// Waits for the ends. A run that was killed or ended with 75 has been run
     /// again, and well; its own end stays with it.
-    pub(crate) fn finish(mut self) -> Vec<Run> {
+    pub(crate) fn finish(mut self) -> Vec<Run<A>> {
         let deadline = Instant::now() + PATIENCE;
         let mut runs = std::mem::take(&mut self.runs);
         for run in &mut runs {
@@ -183,7 +204,7 @@ impl Lot {
             .chunks_mut(AT_ONCE)
         {
             for run in &mut *chunk {
-                run.child = run.agent.command().spawn().unwrap();
+                run.child = run.agent.start();
             }
             for run in chunk {
                 let code = end(&mut run.child, deadline);

@@ -52,7 +52,7 @@ The real agent runs `bootstrap-cluster` against a real server, with a proxy betw
 
 In the parts `checks` and `tables` nothing of the cluster has been written yet; the other parts are the operations, each one transaction. Exit code 75 is what systemd starts the agent again for, by itself; a run that is struck during its checks may always end so, whatever its line says, depending on whether it was just connecting.
 
-The sections that begin with \"Gate\" are about a node of a cluster that is there: the agent's whole `run`, struck at both sides of every command from reading the versions to the last of the passage.
+The sections that begin with \"Gate\" are about a node of a cluster that is there: the agent's whole `run`, struck at both sides of every command from reading the versions to the last of the passage. Where a fault outlasts the passage, what the run then says in the node's row of how far it came may be lost, since nobody waits for it: there the rows are compared once the node is ready, which is the next to say so.
 ";
 
 /// The section of one fault.
@@ -78,9 +78,14 @@ impl Section {
     }
 
     /// For a fault at the gate: the parts are ways through it.
-    pub(crate) fn at_the_gate(fault: &str, about: &'static str, ways: &[&'static str]) -> Self {
+    pub(crate) fn at_the_gate(
+        server: &str,
+        fault: &str,
+        about: &'static str,
+        ways: &[&'static str],
+    ) -> Self {
         Self {
-            title: format!("Gate, MariaDB 10.11: {fault}"),
+            title: format!("Gate, {server}: {fault}"),
             about,
             order: ways.to_vec(),
             cells: BTreeMap::new(),

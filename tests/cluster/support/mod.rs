@@ -11,14 +11,24 @@ pub(crate) mod galera;
 pub(crate) mod handover;
 pub(crate) mod history;
 pub(crate) mod lot;
+#[path = "../../cli/agent/maker.rs"]
+pub(crate) mod maker;
 pub(crate) mod matrix;
 pub(crate) mod metadata;
 pub(crate) mod mysql;
+#[path = "../../cli/agent/node.rs"]
+pub(crate) mod node;
 pub(crate) mod normal;
 pub(crate) mod proxy;
 pub(crate) mod readers;
 pub(crate) mod replay;
 pub(crate) mod steps;
+pub(crate) mod ways;
+
+/// What `maker` and `node` expect to stand beside them.
+mod server {
+    pub(crate) use super::PASSWORD;
+}
 
 use std::net::TcpListener;
 use std::path::PathBuf;
