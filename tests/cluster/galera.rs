@@ -24,6 +24,7 @@ use support::metadata::{bootstrap, bootstrapped, dump, inputs};
 use support::node::Node;
 use support::normal::{EndState, end_state};
 use support::proxy::{At, Proxy, Side, Then};
+use support::rehearsal;
 use support::replay::{Random, history, one_holder};
 use support::steps::Script;
 use support::{block_on, connector, dsn_at};
@@ -311,6 +312,19 @@ fn the_role_is_handed_over_while_its_holder_passes_on_another_server() {
     same_everywhere(&cluster, "handover");
 }
 
+/// As on one server (`passage.rs`), with the desk on another server than the
+/// nodes: what it holds there must give way to what they commit.
+#[test]
+fn a_rehearsal_leaves_everything_as_it_was_on_all_servers() {
+    let (cluster, _turn) = Galera::shared();
+    let cluster = lock(&cluster);
+    make(&cluster, "rehearsed");
+    let (first, second) = (cluster.address(0), cluster.address(1));
+    let admins = (0..NODES).map(|node| cluster.admin(node)).collect();
+    let points = rehearsal::Ground::new("rehearsed", first, second, admins).rehearse();
+    println!("Galera: rehearsals crossed at {points} points");
+}
+
 /// Connectors to the servers one by one, for a database that is bootstrapped.
 fn one_by_one(cluster: &Galera, name: &str) -> Vec<Connector> {
     make(cluster, name);
@@ -501,7 +515,8 @@ fn a_rehearsal_on_one_server_holds_up_nobody_on_another() {
             "SET GLOBAL wsrep_trx_fragment_unit = 'statements', wsrep_trx_fragment_size = {size}"
         ));
     };
-    let (image, node) = (support::metadata::image(7), support::metadata::node("h1"));
+    let image = support::metadata::image(7);
+    let node = gate::Candidate::Here(support::metadata::node("h1"));
     let proxy = Proxy::before(cluster.address(0));
     let desk = connector(&support::dsn("streamed", proxy.port));
     let barrier = Arc::new(Barrier::default());

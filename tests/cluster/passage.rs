@@ -17,6 +17,7 @@ use support::matrix::{Outcome, Section};
 use support::metadata::bootstrapped;
 use support::node::{Node, Ran};
 use support::proxy::{At, Proxy, Side, Then};
+use support::rehearsal::Ground;
 use support::steps::{Point, every_step};
 use support::ways::{self, Rows, WAYS, Way};
 use support::{Admin, Server, dsn, kill, shared, wait_for};
@@ -272,6 +273,24 @@ fn who_died_making_the_tables_is_forgotten_with_its_claim() {
     assert_eq!(event[0][..2], ["forget", "db1.example"]);
     assert!(event[0][2].contains("claim schema"), "{event:?}");
     assert_eq!(desk(&bench, &["forget", "db1"]).code, 64);
+}
+
+fn rehearsed(build: Build) {
+    let server = Server::start_build(build, &[]);
+    server.database("rehearsed");
+    let (address, admins) = (server.address(), vec![server.admin()]);
+    let points = Ground::new("rehearsed", address, address, admins).rehearse();
+    assert!(points > 20, "{points}");
+}
+
+#[test]
+fn a_rehearsal_leaves_everything_as_it_was() {
+    rehearsed(Build::Host);
+}
+
+#[test]
+fn a_rehearsal_leaves_everything_as_it_was_on_11_8() {
+    rehearsed(Build::Debian13);
 }
 
 /// A rehearsal gives way, and holds nobody up for long.

@@ -114,11 +114,11 @@ fn story(server: &Server, admin: &mut Admin, name: &str) -> (EndState, Vec<Vec<S
 /// A passage that writes to every table of the record leaves nothing.
 fn rehearsed(connector: &Connector, admin: &mut Admin, name: &str) {
     let before = metadata::dump(admin, name);
-    let node = Node {
+    let node = gate::Candidate::Here(Node {
         fqdn: "net1".into(),
         role: Role::Network,
         instance_id: "disk/net1".into(),
-    };
+    });
     let tried = block_on(async {
         let mut session = connector.connect().await.unwrap();
         let tried = gate::rehearse(&mut session, &image(8), &node).await;

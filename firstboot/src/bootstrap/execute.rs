@@ -63,36 +63,11 @@ impl Report {
     }
 }
 
-/// How far a rehearsal got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tried {
-    /// The statements ran, and were rolled back.
-    RolledBack,
-    /// Everything is there: no statement to try.
-    Nothing,
-    /// Tables are missing. Making them is the one thing that MariaDB does not
-    /// roll back.
-    NoTables,
-    /// Others were at the same rows all the time.
-    Contended,
-}
-
-/// What a rehearsal found.
-#[derive(Clone, Debug)]
-pub struct Rehearsal {
-    /// What a run would do.
-    pub report: Report,
-    /// How much of it was tried.
-    pub tried: Tried,
-    /// The gate's passage behind it, in the same transaction.
-    pub passage: Option<gate::Rehearsed>,
-}
-
 /// Everything that is read before anything is written.
-struct Survey {
-    tables: Arc<TableState>,
+pub(super) struct Survey {
+    pub(super) tables: Arc<TableState>,
     facts: Facts,
-    found: Vec<(Option<OperationRecord>, Observed)>,
+    pub(super) found: Vec<(Option<OperationRecord>, Observed)>,
     server: String,
 }
 
@@ -179,86 +154,11 @@ async fn work(
     Ok(report)
 }
 
-/// The same checks and the same statements, in one transaction that is rolled
-/// back; behind them the passage of a node, if there is one, which finds what the
-/// statements have established. Where tables are still missing only the checks
-/// run. Holds the locks of its rows for as long as the statements take.
-pub async fn rehearse(
+pub(super) async fn survey(
     session: &mut Session,
-    schema: &Schema,
     plan: &Plan,
     author: &Author,
-    passing: Option<(&gate::Image, &gate::Node)>,
-) -> Result<Rehearsal, Vec<Failure>> {
-    let sql = |error: SqlError| single(error.into_failure());
-    let survey = survey(session, plan, author).await.map_err(sql)?;
-    let judgements = verdicts(&survey, plan, author)?;
-    let own = survey.tables.missing_own();
-    let cluster = survey.tables.missing_cluster();
-    let mut report = Report::default();
-    report
-        .tables
-        .extend(own.iter().map(|name| (*name).to_owned()));
-    if matches!(schema, Schema::Agent) {
-        report
-            .tables
-            .extend(cluster.iter().map(|name| (*name).to_owned()));
-    }
-    // Hashing and random values come before the transaction.
-    let mut prepared = Vec::new();
-    for ((operation, judgement), (_, observed)) in
-        plan.operations.iter().zip(judgements).zip(&survey.found)
-    {
-        let statements = prepare(
-            operation,
-            &judgement,
-            observed,
-            author,
-            session.now(),
-            &mut Material::default(),
-        )
-        .map_err(single)?;
-        report.operations.push(Done {
-            name: operation.name(),
-            outcome: match judgement {
-                Judgement::Create => Outcome::Created,
-                Judgement::Adopt => Outcome::Adopted,
-                Judgement::Done(_) | Judgement::Refuse(_) => Outcome::Unchanged,
-            },
-            note: match judgement {
-                Judgement::Done(note) => note,
-                _ => None,
-            },
-        });
-        prepared.extend(statements);
-    }
-    let (tried, passage) = if !own.is_empty() || !cluster.is_empty() {
-        (Tried::NoTables, None)
-    } else if prepared.is_empty() {
-        (Tried::Nothing, None)
-    } else {
-        let tried = database::trial(session, async |session| {
-            for transaction in &prepared {
-                write(session, transaction).await?;
-            }
-            match passing {
-                Some((image, node)) => gate::rehearse_within(session, image, node).await.map(Some),
-                None => Ok(None),
-            }
-        });
-        match tried.await.map_err(sql)? {
-            Some(passage) => (Tried::RolledBack, passage),
-            None => (Tried::Contended, None),
-        }
-    };
-    Ok(Rehearsal {
-        report,
-        tried,
-        passage,
-    })
-}
-
-async fn survey(session: &mut Session, plan: &Plan, author: &Author) -> Result<Survey, SqlError> {
+) -> Result<Survey, SqlError> {
     let mut tables = schema::state(session).await?;
     let records = loop {
         if !tables.has("bootstrap_operations") {
@@ -297,7 +197,11 @@ async fn survey(session: &mut Session, plan: &Plan, author: &Author) -> Result<S
 }
 
 /// All refusals, or a verdict for each operation.
-fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgement>, Vec<Failure>> {
+pub(super) fn verdicts(
+    survey: &Survey,
+    plan: &Plan,
+    author: &Author,
+) -> Result<Vec<Judgement>, Vec<Failure>> {
     let mut failures = Vec::new();
     failures.extend(survey.tables.misfit(&survey.server));
     // A node that may not run here must not finish another one's bootstrap.
@@ -435,7 +339,7 @@ async fn attempt(
 }
 
 /// The record first: its key is what excludes others.
-async fn write(session: &mut Session, transaction: &Prepared) -> Result<(), SqlError> {
+pub(super) async fn write(session: &mut Session, transaction: &Prepared) -> Result<(), SqlError> {
     session.execute(&transaction.record).await?;
     for statement in &transaction.artefact {
         session.execute(statement).await?;
@@ -463,6 +367,6 @@ fn describe(done: &Done) -> String {
     }
 }
 
-fn single(failure: Failure) -> Vec<Failure> {
+pub(super) fn single(failure: Failure) -> Vec<Failure> {
     vec![failure]
 }

@@ -36,11 +36,13 @@ mod observe;
 mod operation;
 mod plan;
 mod prepare;
+mod rehearse;
 mod secrets;
 mod wait;
 
-pub use execute::{Done, Outcome, Rehearsal, Report, Tried, rehearse, run, run_on_node};
+pub use execute::{Done, Outcome, Report, run, run_on_node};
 pub use plan::{Author, Inputs, Plan, SystemKey};
+pub use rehearse::{Rehearsal, Tried, rehearse};
 pub use wait::{lacks, wait_for_bootstrap};
 
 pub(crate) use operation::SERIES_OPERATION;

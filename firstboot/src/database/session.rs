@@ -322,9 +322,18 @@ impl Session {
     }
 
     /// Rolls back; where that fails the connection is dropped, which has the
-    /// same effect on the server.
+    /// same effect on the server. Where another server's transaction has ended
+    /// this one meanwhile, Galera says so (1213) in answer to whatever comes
+    /// next, and takes the next one.
     pub(crate) async fn roll_back(&mut self) {
-        match self.plain("rolling back", "ROLLBACK").await {
+        const DOING: &str = "rolling back";
+        let rolled_back = match self.plain(DOING, "ROLLBACK").await {
+            Err(error) if error.class == super::Class::Conflict => {
+                self.plain(DOING, "ROLLBACK").await
+            }
+            first => first,
+        };
+        match rolled_back {
             Ok(()) => self.busy = false,
             Err(_) => self.connection = None,
         }

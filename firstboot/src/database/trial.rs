@@ -10,7 +10,8 @@ use super::trouble::{Class, SqlError};
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Runs `work` in a transaction and rolls it back. `None` where others were at
-/// the same rows all the time. Nothing but a trial may follow on the session.
+/// the same rows all the time. What follows on the session waits as little for
+/// locks as a trial does.
 ///
 /// Who tries holds nobody up: it waits a second for a lock of others, and where
 /// this machine falls silent the server ends the session and frees its locks.

@@ -10,13 +10,15 @@ mod clearance;
 mod decide;
 mod facts;
 mod pass;
+mod rehearse;
 mod restart;
 
 pub use clearance::{Clearance, ClearanceRecord};
 pub use decide::{Decision, How, Image, decide};
 pub use facts::{Facts, NodeRow, Others, Slot, facts};
-pub use pass::{Node, Progress, Rehearsed, pass, progress, rehearse};
+pub use pass::{Node, Progress, pass, progress};
+pub use rehearse::{Candidate, Rehearsed, rehearse};
 pub use restart::{May, restart};
 
 pub(crate) use facts::{look, read as read_facts, slots as read_slots};
-pub(crate) use pass::within as rehearse_within;
+pub(crate) use rehearse::within as rehearse_within;

@@ -12,7 +12,7 @@ use super::decide::{Decision, How, Image, decide};
 use super::facts::{self, Facts, NodeRow};
 use crate::claim::{self, Step};
 use crate::codes;
-use crate::database::{self, Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
+use crate::database::{Arg, Class, Connector, Link, Session, SqlError, Statement, schema};
 use crate::failure::Failure;
 
 /// The node that asks.
@@ -53,7 +53,8 @@ pub async fn pass(
     let mut link = Link::new(connector, deadline, &codes::GATE_CONTENDED, tell);
     let outcome = link
         .retry(async |session| {
-            let judged = match judged(session, image, node).await? {
+            let facts = known(session, image, node).await?;
+            let judged = match judge(image, node, facts) {
                 Ok(judged) => judged,
                 Err(failure) => return Ok(Err(failure)),
             };
@@ -93,7 +94,7 @@ pub async fn progress(
         .map_err(SqlError::into_failure)
 }
 
-fn progress_row(fqdn: &str, progress: &Progress<'_>) -> Statement {
+pub(super) fn progress_row(fqdn: &str, progress: &Progress<'_>) -> Statement {
     let text = |value: Option<&str>| Arg::from(value.map(str::to_owned));
     Statement {
         doing: "recording the node's progress",
@@ -108,79 +109,29 @@ fn progress_row(fqdn: &str, progress: &Progress<'_>) -> Statement {
     }
 }
 
-/// What a passage would come to, as far as trying it out can tell.
-#[derive(Clone, Debug)]
-pub enum Rehearsed {
-    /// Every statement ran, and was rolled back.
-    Passes,
-    /// The gate refuses, or has nothing to go by yet.
-    Stops(Box<Failure>),
-    /// Others were at the same rows all the time.
-    Contended,
-}
-
-/// Runs the statements of a passage in a transaction that is rolled back.
-pub async fn rehearse(
-    session: &mut Session,
-    image: &Image,
-    node: &Node,
-) -> Result<Rehearsed, Failure> {
-    let tried = database::trial(session, async |session| within(session, image, node).await)
-        .await
-        .map_err(SqlError::into_failure)?;
-    Ok(tried.unwrap_or(Rehearsed::Contended))
-}
-
-/// The same in the transaction that the caller has begun, and is going to roll
-/// back. All that a run writes from here on: passing, retiring what nobody
-/// runs, telling how far the node came.
-pub(crate) async fn within(
-    session: &mut Session,
-    image: &Image,
-    node: &Node,
-) -> Result<Rehearsed, SqlError> {
-    let judged = match judged(session, image, node).await? {
-        Ok(judged) => judged,
-        Err(failure) => return Ok(Rehearsed::Stops(failure)),
-    };
-    let now = session.now();
-    enter(session, (image, node), &judged, now).await?;
-    for series in empty(image, &judged.0) {
-        match session.execute(&retirement(series)).await {
-            Err(error) if error.class != Class::ForeignKey => return Err(error),
-            _ => {}
-        }
-    }
-    let progress = Progress {
-        phase: "configure",
-        outcome: None,
-        last_error: None,
-    };
-    session
-        .execute(&progress_row(&node.fqdn, &progress))
-        .await?;
-    Ok(Rehearsed::Passes)
-}
-
 /// What is known, and what follows from it.
-type Judged = (Facts, How, Step);
+pub(super) type Judged = (Facts, How, Step);
 
-async fn judged(
+/// What the record says; nothing where there is none.
+pub(super) async fn known(
     session: &mut Session,
     image: &Image,
     node: &Node,
-) -> Result<Result<Judged, Box<Failure>>, SqlError> {
+) -> Result<Facts, SqlError> {
     let tables = schema::state(session).await?;
-    let facts = if tables.has_record() {
-        facts::read(session, &node.fqdn, image.series).await?
+    if tables.has_record() {
+        facts::read(session, &node.fqdn, image.series).await
     } else {
-        Facts::default()
-    };
+        Ok(Facts::default())
+    }
+}
+
+pub(super) fn judge(image: &Image, node: &Node, facts: Facts) -> Result<Judged, Box<Failure>> {
     let how = match decide(image, &facts) {
-        Decision::Wait(failure) | Decision::Refuse(failure) => return Ok(Err(failure)),
+        Decision::Wait(failure) | Decision::Refuse(failure) => return Err(failure),
         Decision::Proceed(how) => how,
     };
-    Ok(claim::judge(node, &facts).map(|step| (facts, how, step)))
+    claim::judge(node, &facts).map(|step| (facts, how, step))
 }
 
 async fn record(
@@ -204,7 +155,7 @@ async fn record(
 }
 
 /// The statements of a passage.
-async fn enter(
+pub(super) async fn enter(
     session: &mut Session,
     (image, node): (&Image, &Node),
     (facts, how, step): &Judged,
@@ -277,7 +228,7 @@ fn tell_claim(node: &Node, step: &Step) {
     }
 }
 
-fn retirement(series: Series) -> Statement {
+pub(super) fn retirement(series: Series) -> Statement {
     Statement {
         doing: "retiring the old series",
         sql: "DELETE FROM cluster_series WHERE series = ?",
@@ -352,7 +303,7 @@ async fn retire_empty(session: &mut Session, image: &Image, before: &Facts) {
 }
 
 /// The other series that no node runs.
-fn empty(image: &Image, facts: &Facts) -> Vec<Series> {
+pub(super) fn empty(image: &Image, facts: &Facts) -> Vec<Series> {
     let slots = facts.slots.iter().map(|slot| slot.series);
     slots
         .filter(|series| *series != image.series && facts.no_other_on(*series))

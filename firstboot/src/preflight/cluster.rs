@@ -147,24 +147,28 @@ async fn try_bootstrapping(context: &mut Context<'_>) -> Result<Found, Failure> 
     let Ok(plan) = context.node.plan() else {
         return Ok(Found::skipped(super::OTHERS_FIRST));
     };
-    let Some(standing) = super::fleet::standing(context).await? else {
-        return Ok(Found::skipped(super::NO_DATABASE));
-    };
+    let candidate = super::fleet::candidate(context);
+    // For the checks behind this one: the session's limits are a trial's, then.
+    super::fleet::facts(context).await?;
     let Some(session) = &mut context.session else {
         return Ok(Found::skipped(super::NO_DATABASE));
     };
     let author = context.node.author();
-    let passing = (&context.node.gate_image(), &standing);
+    let passing = (&context.node.gate_image(), &candidate);
     let schema = &context.node.image.release.schema;
     let rehearsed = bootstrap::rehearse(session, schema, &plan, &author, Some(passing)).await;
     let Rehearsal {
         report,
         tried,
         passage,
+        overtaken,
     } = match rehearsed {
         Ok(rehearsal) => rehearsal,
         Err(findings) => return Ok(Found::Failed { findings }),
     };
+    if overtaken {
+        context.facts = None;
+    }
     context.seen.passage = passage;
     let done: Vec<String> = report
         .operations
@@ -202,6 +206,7 @@ pub(super) async fn passage(context: &mut Context<'_>) -> Result<Found, Failure>
 async fn try_passing(context: &mut Context<'_>) -> Result<Found, Failure> {
     let node = context.node;
     let image = node.gate_image();
+    let candidate = super::fleet::candidate(context);
     let Some(standing) = super::fleet::standing(context).await? else {
         return Ok(Found::skipped(super::NO_DATABASE));
     };
@@ -226,7 +231,7 @@ async fn try_passing(context: &mut Context<'_>) -> Result<Found, Failure> {
     };
     let rehearsed = match (context.seen.passage.take(), decision) {
         (Some(behind_the_bootstrap), _) => Ok(behind_the_bootstrap),
-        (None, Decision::Proceed(_)) => gate::rehearse(session, &image, &standing).await,
+        (None, Decision::Proceed(_)) => gate::rehearse(session, &image, &candidate).await,
         (None, _) => {
             let tables = schema::state(session)
                 .await

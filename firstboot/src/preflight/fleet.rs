@@ -25,22 +25,22 @@ pub(super) async fn facts<'f>(
     Ok(context.facts.as_ref())
 }
 
-/// The node as the gate is going to see it: at a desk, the machine that has the
-/// name now. `None` when the database cannot be reached.
-pub(super) async fn standing(context: &mut Context<'_>) -> Result<Option<gate::Node>, Failure> {
-    let mut node = context.node.gate_node(context.paths);
-    let on_node = context.on_node;
-    let Some(facts) = facts(context).await? else {
-        return Ok(None);
-    };
-    if !on_node {
-        let holder = facts.claims.iter().find(|claim| claim.fqdn == node.fqdn);
-        let row = facts.own.as_ref().map(|row| &row.instance_id);
-        if let Some(known) = row.or(holder.map(|claim| &claim.instance_id)) {
-            node.instance_id.clone_from(known);
-        }
+/// Whose passage of the gate the checks are about.
+pub(super) fn candidate(context: &Context<'_>) -> gate::Candidate {
+    let node = context.node.gate_node(context.paths);
+    if context.on_node {
+        gate::Candidate::Here(node)
+    } else {
+        gate::Candidate::Named(node)
     }
-    Ok(Some(node))
+}
+
+/// The node as the gate is going to see it. `None` when the database cannot be
+/// reached.
+pub(super) async fn standing(context: &mut Context<'_>) -> Result<Option<gate::Node>, Failure> {
+    let candidate = candidate(context);
+    let facts = facts(context).await?;
+    Ok(facts.map(|facts| candidate.standing(facts)))
 }
 
 /// May this machine have its name and its role?

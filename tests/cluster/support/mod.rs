@@ -21,6 +21,7 @@ pub(crate) mod node;
 pub(crate) mod normal;
 pub(crate) mod proxy;
 pub(crate) mod readers;
+pub(crate) mod rehearsal;
 pub(crate) mod replay;
 pub(crate) mod steps;
 pub(crate) mod ways;
