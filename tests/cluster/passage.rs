@@ -188,6 +188,31 @@ fn strike_everywhere(
     points.len()
 }
 
+/// What a node that has passed asks the database for, before its daemons start.
+#[test]
+fn a_node_that_has_passed_goes_on_where_its_connection_breaks() {
+    let server = shared();
+    let mut bench = Bench::new(&server, "configured");
+    let way = WAYS[0];
+    bench.reset(way.before, "");
+    let script = ways::script(&way, &bench.proxy, &bench.node(way.role));
+    let undisturbed = bench.rows();
+    let passed = *script.numbers(way.name).end();
+    let read = |command: &String| command.contains("SELECT key_name, value_json");
+    let last = script.commands.iter().rposition(read).unwrap() + 1;
+    assert!(last > passed, "{script:#?}");
+    for number in passed + 1..=last {
+        for side in [Side::Before, Side::After] {
+            bench.reset(way.before, "");
+            let point = Point { number, side };
+            let outcome = bench.strike(&bench.node(way.role), Blow::Cut, point);
+            let at = format!("{point:?} {}", script.commands[number - 1]);
+            assert_eq!(outcome, Outcome::Finished, "{at}");
+            assert_eq!(bench.rows(), undisturbed, "{at}");
+        }
+    }
+}
+
 /// A command of the desk, through the proxy.
 fn desk(bench: &Bench, arguments: &[&str]) -> Ran {
     let node = Node::new("hypervisor");

@@ -47,7 +47,8 @@ pub async fn read_cluster(session: &mut Session) -> Result<ClusterState, Failure
     read(session).await.map_err(SqlError::into_failure)
 }
 
-async fn read(session: &mut Session) -> Result<ClusterState, SqlError> {
+/// The same for a session that comes back.
+pub(crate) async fn read(session: &mut Session) -> Result<ClusterState, SqlError> {
     const DOING: &str = "reading the cluster's configuration";
     let tables = schema::state(session).await?;
     let mut state = ClusterState::default();

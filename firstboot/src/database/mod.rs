@@ -29,7 +29,7 @@ pub use connector::Connector;
 pub use refusal::WHICH_ROLE;
 pub use session::Session;
 
-pub(crate) use cluster::{SEED_KEY, operations, seed_text};
+pub(crate) use cluster::{SEED_KEY, operations, read as cluster, seed_text};
 pub(crate) use link::Link;
 pub(crate) use session::{Arg, Statement};
 pub(crate) use trial::trial;

@@ -136,15 +136,18 @@ async fn phases(
         )
     };
     reporter.phase(Phase::Configure);
-    let mut session = node
-        .connector()
-        .connect_until(deadline, &mut |text| reporter.progress(text))
+    let tell = &mut |text: &str| reporter.progress(text);
+    let mut link = Link::new(node.connector(), deadline, &codes::DB_BUSY, tell);
+    let cluster = link
+        .retry(async |session| {
+            if key.is_some() {
+                record(session, &clearance, Phase::Configure, None).await;
+            }
+            database::cluster(session).await
+        })
         .await
         .map_err(one)?;
-    if key.is_some() {
-        record(&mut session, &clearance, Phase::Configure, None).await;
-    }
-    let cluster = database::read_cluster(&mut session).await.map_err(one)?;
+    let session = link.into_session();
     let membership = Membership::of(&cluster.operations);
     let cluster = FromCluster {
         auth_secret_seed: cluster.auth_secret_seed,
@@ -157,8 +160,10 @@ async fn phases(
         hook::system_key(paths, &node.image, node.metadata()).map_err(one)?;
     }
     reporter.phase(Phase::Start);
-    record(&mut session, &clearance, Phase::Start, Some(trace::STARTED)).await;
-    session.release().await;
+    if let Some(mut session) = session {
+        record(&mut session, &clearance, Phase::Start, Some(trace::STARTED)).await;
+        session.release().await;
+    }
     keep(paths, clearance.record()).map_err(one)?;
     if let Some(membership) = &membership {
         state::keep_membership(paths, membership).map_err(one)?;
