@@ -21,6 +21,10 @@ use super::steps::every_step;
 use super::ways::{self, Rows, WAYS, Way};
 use super::{Admin, block_on, connector, dsn};
 
+/// A server throws a desk out that has stood in the middle for 5 s; on a machine
+/// with much else to do that may be before the others are through.
+const IN_TIME: Duration = Duration::from_secs(4);
+
 /// The node of all ways.
 const NODE: &str = "node5.example.com";
 
@@ -91,11 +95,13 @@ impl Ground {
         // Somebody else takes the role that is tried.
         points += self.crossed(&WAYS[2], "net9.example.com");
         // Before it holds any lock.
-        self.overtaken("START TRANSACTION");
+        let mut overtaken = vec!["START TRANSACTION"];
         if self.apart {
-            self.lost_as_it_gives_way();
-            self.overtaken("INSERT INTO cluster_config");
-            self.overtaken("ROLLBACK");
+            in_time("ROLLBACK", || self.lost_as_it_gives_way());
+            overtaken.extend(["INSERT INTO cluster_config", "ROLLBACK"]);
+        }
+        for at in overtaken {
+            in_time(at, || self.overtaken(at));
         }
         points
     }
@@ -111,9 +117,7 @@ impl Ground {
     }
 
     fn bootstrap(&mut self) {
-        let ran = self.node("database-tier", &self.nodes);
-        let ran = ran.at_desk(&["bootstrap-cluster", "--role", "database-tier"]);
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        make_cluster(&self.node("database-tier", &self.nodes));
         let ran = self.node("hypervisor", &self.nodes).agent(&["run"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         self.own = ways::own(&mut self.admins[0]);
@@ -198,7 +202,7 @@ impl Ground {
                 let telling = telling && (side == Side::After || command.ends_with("ROLLBACK"));
                 if every_step() || telling {
                     let at = format!("{}, {fqdn}, {side:?} {command}", way.name);
-                    self.cross(way, fqdn, (number, side), &passed, &at);
+                    in_time(&at, || self.cross(way, fqdn, (number, side), &passed, &at));
                     points += 1;
                 }
             }
@@ -206,33 +210,50 @@ impl Ground {
         points
     }
 
-    fn cross(&mut self, way: &Way, fqdn: &str, point: (usize, Side), passed: &Rows, at: &str) {
+    /// Was the desk let go in time?
+    fn cross(
+        &mut self,
+        way: &Way,
+        fqdn: &str,
+        point: (usize, Side),
+        passed: &Rows,
+        at: &str,
+    ) -> bool {
         self.reset(way.before);
         let barrier = self.hold(At::Command(point.0), point.1);
         let node = self.node(way.role, &self.desk);
         let role = way.role;
         let passing = self.passing(way, fqdn);
-        let ran = thread::scope(|scope| {
+        let (ran, stood) = thread::scope(|scope| {
             let desk = scope.spawn(move || check(&node, role));
             assert!(barrier.wait_for(1), "{at}: not reached");
-            let real = scope.spawn(passing);
-            // On the same server it may have to wait for a lock of the desk's.
-            let patience = Duration::from_millis(if self.apart { 5_000 } else { 100 });
             let started = Instant::now();
-            while !real.is_finished() && started.elapsed() < patience {
-                thread::sleep(Duration::from_millis(2));
-            }
-            if self.apart {
-                assert!(real.is_finished(), "{at}: held up");
+            let real = scope.spawn(passing);
+            let real = if self.apart {
+                real.join().unwrap().unwrap();
                 // The desk's server has it, too, whatever locks are held there.
                 assert_eq!(&self.rows(), passed, "{at}");
-            }
+                None
+            } else {
+                // It may have to wait for a lock of the desk's.
+                let patience = Duration::from_millis(100);
+                while !real.is_finished() && started.elapsed() < patience {
+                    thread::sleep(Duration::from_millis(2));
+                }
+                Some(real)
+            };
+            let stood = started.elapsed();
             barrier.open();
-            real.join().unwrap().unwrap();
-            desk.join().unwrap()
+            if let Some(real) = real {
+                real.join().unwrap().unwrap();
+            }
+            (desk.join().unwrap(), stood)
         });
         assert!(!self.desk.disarm(), "{at}");
         assert_eq!(&self.rows(), passed, "{at}");
+        if stood > IN_TIME {
+            return false;
+        }
         let gate = rehearsal(&ran).pop().unwrap();
         let told = format!("{at}: {} {gate}", ran.code);
         if fqdn != NODE && ran.code == 77 {
@@ -241,29 +262,35 @@ impl Ground {
             // Or had got to its end before.
             assert_eq!((ran.code, &gate["rehearsed"]), (0, &true.into()), "{told}");
         }
+        true
     }
 
     /// Somebody has just been faster, and ends the transaction as the desk is
     /// about to end it by itself.
-    fn lost_as_it_gives_way(&mut self) {
+    fn lost_as_it_gives_way(&mut self) -> bool {
         let way = &WAYS[2];
         self.reset(way.before);
         let first = self.hold(At::Saying("INSERT INTO bootstrap_nodes"), Side::Before);
         let node = self.node(way.role, &self.desk);
         let role = way.role;
         let [enters, comes_again] = [(); 2].map(|()| self.passing(way, NODE));
-        let ran = thread::scope(|scope| {
+        let (ran, stood) = thread::scope(|scope| {
             let desk = scope.spawn(move || check(&node, role));
             assert!(first.wait_for(1));
+            let started = Instant::now();
             enters().unwrap();
             let second = self.hold(At::Saying("ROLLBACK"), Side::Before);
             first.open();
             assert!(second.wait_for(1));
             comes_again().unwrap();
             self.rows();
+            let stood = started.elapsed();
             second.open();
-            desk.join().unwrap()
+            (desk.join().unwrap(), stood)
         });
+        if stood > IN_TIME {
+            return false;
+        }
         let errors: Vec<u16> = self
             .desk
             .errors()
@@ -273,21 +300,30 @@ impl Ground {
         assert!(errors.ends_with(&[1062, 1213]), "{errors:?}");
         let gate = rehearsal(&ran).pop().unwrap();
         assert_eq!((ran.code, &gate["rehearsed"]), (0, &true.into()), "{gate}");
+        true
     }
 
     /// A cluster is made while the desk stands in the middle of making it up.
-    fn overtaken(&mut self, at: &'static str) {
+    fn overtaken(&mut self, at: &'static str) -> bool {
         self.admins[0].run(WIPE);
         let barrier = self.hold(At::Saying(at), Side::Before);
         let node = self.node("single-node", &self.desk);
-        let ran = thread::scope(|scope| {
+        let maker = self.node("database-tier", &self.nodes);
+        let (ran, stood) = thread::scope(|scope| {
             let desk = scope.spawn(move || check(&node, "single-node"));
             assert!(barrier.wait_for(1), "{at}");
-            self.bootstrap();
+            let started = Instant::now();
+            make_cluster(&maker);
+            let stood = started.elapsed();
             barrier.open();
-            desk.join().unwrap()
+            (desk.join().unwrap(), stood)
         });
         assert!(!self.desk.disarm(), "{at}");
+        self.rows();
+        // Nobody is thrown out who has not begun.
+        if stood > IN_TIME && at != "START TRANSACTION" {
+            return false;
+        }
         for part in rehearsal(&ran) {
             assert_eq!(
                 (ran.code, &part["rehearsed"]),
@@ -303,7 +339,7 @@ impl Ground {
         };
         let forecast = &json(&ran)["forecast"];
         assert_eq!(forecast["bootstrap"]["action"], action, "{at}: {forecast}");
-        self.rows();
+        true
     }
 
     /// Where the desk's connection is going to stand.
@@ -374,6 +410,16 @@ impl Ground {
         });
         each.collect()
     }
+}
+
+/// Tries it again where the machine was too slow to tell anything.
+fn in_time(at: &str, mut attempt: impl FnMut() -> bool) {
+    assert!((0..6).any(|_| attempt()), "{at}: always held up");
+}
+
+fn make_cluster(node: &Node) {
+    let ran = node.at_desk(&["bootstrap-cluster", "--role", "database-tier"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
 }
 
 fn check(node: &Node, role: &str) -> Ran {
