@@ -160,6 +160,8 @@ fn command(program: impl AsRef<Path>, root: &Path) -> Cmd {
     Cmd::path(program.as_ref())
         .env("INVOCATION_ID", "0")
         .env_remove("CREDENTIALS_DIRECTORY")
+        // Cargo's, in which every program would look for its libraries first.
+        .env_remove("LD_LIBRARY_PATH")
         .log_to(root.join("log"))
 }
 
@@ -253,6 +255,7 @@ fn bare_logins(fleet: &Fleet, count: usize) -> Duration {
                 .arg(format!("--port={}", server.port()))
                 .args(["--user=scale", "--execute=SELECT 1", DATABASE])
                 .env("MYSQL_PWD", PASSWORD)
+                .env_remove("LD_LIBRARY_PATH")
                 .log_to(&log)
                 .spawn()
                 .unwrap()

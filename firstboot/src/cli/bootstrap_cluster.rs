@@ -113,6 +113,7 @@ impl Command {
             rehearse: false,
             session: None,
             facts: None,
+            interfaces: None,
             seen: crate::forecast::Seen::default(),
             tell: &mut tell,
         };

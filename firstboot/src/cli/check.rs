@@ -92,6 +92,7 @@ impl Command {
             rehearse: true,
             session: None,
             facts: None,
+            interfaces: None,
             seen: Seen::default(),
             tell: &mut tell,
         };

@@ -12,6 +12,7 @@ mod pki;
 mod settings;
 
 pub use checks::CHECKS;
+pub use network::Interface;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -55,6 +56,8 @@ pub struct Context<'c> {
     pub session: Option<Session>,
     /// What the database says about the other nodes, once a check has read it.
     pub facts: Option<gate::Facts>,
+    /// The interfaces with the node's addresses on them, once they were seen.
+    pub interfaces: Option<Vec<Interface>>,
     /// What checks learn for the forecast.
     pub seen: Seen,
     /// Told what is waited for.
@@ -247,6 +250,7 @@ impl<'c> Context<'c> {
             rehearse: false,
             session: None,
             facts: None,
+            interfaces: None,
             seen: Seen::default(),
             tell,
         }
