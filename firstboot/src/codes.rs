@@ -88,7 +88,7 @@ codes! {
         "See the cause; look at the disk (`journalctl -k -p err`) and at the mounts (`findmnt /var /etc`).";
     CHECK_IMPOSSIBLE = "SF-CHECK-IMPOSSIBLE", Environment, "a check could not be made",
         "What cannot be checked is not taken for granted.",
-        "Mend what the cause names: a program that is missing (an image of sf-image has them all), or a file that cannot be read.";
+        "Mend what the cause names, such as a file that cannot be read; for the addresses, see whether `ip -brief address` works on this node.";
     DISK_FULL = "SF-DISK-FULL", Environment, "this node's disk has no space left",
         "Daemons that cannot write lose instances' data.",
         "Free space on the file system of /var and /srv (`df -h /var /srv`; `journalctl --vacuum-size=100M` drops old logs), or give the node a larger disk.";

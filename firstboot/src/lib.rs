@@ -19,6 +19,7 @@ pub mod gate;
 pub mod hook;
 pub mod identity;
 pub mod image;
+pub mod interfaces;
 pub mod log;
 pub mod metrics;
 pub mod migration;

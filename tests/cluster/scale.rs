@@ -113,7 +113,6 @@ impl Fleet {
         for program in ["systemctl", "journalctl"] {
             link(&format!("usr/bin/{program}"), "/bin/true");
         }
-        link("usr/bin/ip", "/usr/bin/ip");
         let metadata = format!(
             "schema = 1\n[node]\nname = \"{name}.example.com\"\n\
              mesh = {{ address = \"127.0.0.1\", interface = \"lo\" }}\n\

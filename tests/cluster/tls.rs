@@ -58,7 +58,7 @@ fn attempt(connector: &Connector) -> Result<Option<String>, Failure> {
         };
         let found = sf_firstboot::database::preflight::run(&mut session, &need).await?;
         session.close().await;
-        Ok(found.encryption)
+        Ok(found.standing.encryption)
     })
 }
 

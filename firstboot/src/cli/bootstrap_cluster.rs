@@ -105,17 +105,8 @@ impl Command {
         let deadline = Instant::now() + node.metadata().database.wait;
         let mut tell = |text: &str| tracing::info!("{text}");
         let mut context = Context {
-            paths,
-            node,
-            deadline,
             on_node: self.desk.is_node(paths),
-            hopeless: false,
-            rehearse: false,
-            session: None,
-            facts: None,
-            interfaces: None,
-            seen: crate::forecast::Seen::default(),
-            tell: &mut tell,
+            ..Context::new(paths, node, deadline, &mut tell)
         };
         let blocking = preflight::blocking(&preflight::run(&mut context).await);
         if let Some(session) = context.session.take() {

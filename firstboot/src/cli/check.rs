@@ -83,18 +83,11 @@ impl Command {
 
     async fn checks(&self, paths: &Paths, node: &Node) -> (Vec<Checked>, Seen) {
         let mut tell = |text: &str| tracing::debug!("{text}");
+        let deadline = Instant::now() + Duration::from_secs(self.wait);
         let mut context = Context {
-            paths,
-            node,
-            deadline: Instant::now() + Duration::from_secs(self.wait),
             on_node: self.desk.is_node(paths),
-            hopeless: false,
             rehearse: true,
-            session: None,
-            facts: None,
-            interfaces: None,
-            seen: Seen::default(),
-            tell: &mut tell,
+            ..Context::new(paths, node, deadline, &mut tell)
         };
         let checked = preflight::run(&mut context).await;
         if let Some(session) = context.session.take() {

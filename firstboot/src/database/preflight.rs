@@ -14,7 +14,7 @@ use super::promises;
 use super::schema::{self, TableState};
 use super::session::Session;
 use super::trouble::SqlError;
-use super::upkeep;
+use super::upkeep::{self, Standing};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -41,8 +41,8 @@ pub struct Preflight {
     pub findings: Vec<Failure>,
     /// `VERSION()` of the server.
     pub server_version: String,
-    /// Protocol and cipher of the connection, if it is encrypted.
-    pub encryption: Option<String>,
+    /// How the server is, and whether the connection is encrypted.
+    pub standing: Standing,
     /// The tables that are there.
     pub tables: Arc<TableState>,
 }
@@ -72,11 +72,8 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
             format!("the database server {server} is read-only (read_only or innodb_read_only)"),
         ));
     }
-    findings.extend(
-        upkeep::not_synced(session)
-            .await
-            .map_err(SqlError::into_failure)?,
-    );
+    let standing = upkeep::look(session).await?;
+    findings.extend(standing.not_synced());
     findings.extend(tables.misfit(session.at()));
     findings.extend(
         promises::without_transactions(session)
@@ -101,11 +98,10 @@ pub async fn run(session: &mut Session, need: &Need<'_>) -> Result<Preflight, Fa
     if need.role.bootstraps() && tables.has("schema_versions") {
         findings.extend(versions(session, need).await?);
     }
-    let encryption = session.encryption().await.map_err(SqlError::into_failure)?;
     Ok(Preflight {
         findings,
         server_version: facts.version,
-        encryption,
+        standing,
         tables,
     })
 }

@@ -12,7 +12,6 @@ use sf_contract::secret::Secret;
 use super::parking::Parking;
 use super::schema::TableState;
 use super::trouble::SqlError;
-use crate::failure::Failure;
 
 /// How long one statement may take. Longer than any lock wait of ours, shorter
 /// than an operator's patience with a server that went silent.
@@ -101,6 +100,8 @@ pub struct Session {
 struct Clock {
     seconds: f64,
     read: Instant,
+    /// See [`Session::clock_ahead`].
+    ahead: f64,
 }
 
 impl std::fmt::Debug for Session {
@@ -128,6 +129,7 @@ impl Session {
             clock: Clock {
                 seconds: super::unix_seconds(),
                 read: Instant::now(),
+                ahead: 0.0,
             },
         }
     }
@@ -208,6 +210,7 @@ impl Session {
              SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
         )
         .await?;
+        let asked = super::unix_seconds();
         let row = self
             .rows(
                 DOING,
@@ -222,6 +225,7 @@ impl Session {
             self.clock = Clock {
                 seconds,
                 read: Instant::now(),
+                ahead: beyond(seconds, asked, super::unix_seconds()),
             };
         }
         self.read_only = row.first().is_some_and(|row| {
@@ -339,48 +343,10 @@ impl Session {
         }
     }
 
-    /// Protocol and cipher of the connection; `None` when it is not encrypted.
-    pub(crate) async fn encryption(&mut self) -> Result<Option<String>, SqlError> {
-        let rows = self
-            .rows(
-                "asking whether the connection is encrypted",
-                "SELECT CAST(variable_value AS CHAR) FROM information_schema.session_status \
-                 WHERE variable_name IN ('SSL_VERSION', 'SSL_CIPHER') ORDER BY variable_name DESC",
-                &[],
-            )
-            .await?;
-        let said: Vec<String> = rows
-            .iter()
-            .map(|row| row.string(0))
-            .filter(|text| !text.is_empty())
-            .collect();
-        Ok((!said.is_empty()).then(|| said.join(" ")))
-    }
-
-    /// By how many seconds the server's clock is ahead of this machine's, as
-    /// far as the time that the question took allows to say.
-    pub async fn clock_ahead(&mut self) -> Result<f64, Failure> {
-        let before = super::unix_seconds();
-        let rows = self
-            .rows(
-                "asking for the server's time",
-                "SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6)) AS CHAR)",
-                &[],
-            )
-            .await
-            .map_err(SqlError::into_failure)?;
-        let after = super::unix_seconds();
-        let server: f64 = rows
-            .first()
-            .and_then(|row| row.text(0)?.parse().ok())
-            .unwrap_or(after);
-        Ok(if server > after {
-            server - after
-        } else if server < before {
-            server - before
-        } else {
-            0.0
-        })
+    /// By how many seconds the server's clock was ahead of this machine's when the
+    /// session began, as far as the time that the question took allows to say.
+    pub fn clock_ahead(&self) -> f64 {
+        self.clock.ahead
     }
 
     /// Is the connection still usable?
@@ -408,6 +374,16 @@ impl Session {
         // as the answer to the next one.
         self.connection = None;
         SqlError::silent(doing, at, STATEMENT_LIMIT.as_secs())
+    }
+}
+
+/// How far a moment is after the later, or before the earlier, of two others;
+/// 0 between them.
+fn beyond(moment: f64, earlier: f64, later: f64) -> f64 {
+    if moment > later {
+        moment - later
+    } else {
+        (moment - earlier).min(0.0)
     }
 }
 

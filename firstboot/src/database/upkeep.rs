@@ -1,7 +1,7 @@
 //! What of the server may become a problem, and its Galera state.
 
 use super::session::Session;
-use super::trouble::SqlError;
+use super::trouble::{Class, SqlError};
 use crate::codes;
 use crate::failure::Failure;
 
@@ -17,33 +17,20 @@ struct Galera {
     state: String,
 }
 
-/// Warnings about the server.
-pub async fn warnings(session: &mut Session) -> Result<Vec<Failure>, Failure> {
-    let Connections { used, most, .. } =
-        connections(session).await.map_err(SqlError::into_failure)?;
-    let galera = galera(session).await.map_err(SqlError::into_failure)?;
-    let server = session.server().to_owned();
-    let mut warnings = Vec::new();
-    warnings.extend(judge_connections(&server, used, most));
-    warnings.extend(galera.and_then(|galera| judge_donor(&server, &galera)));
-    Ok(warnings)
+/// What a server says of itself at one moment. To tell its status costs a server
+/// more than any other question of a run, the more so the more connections it
+/// has: who has asked keeps the answer.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    server: String,
+    connections: Connections,
+    /// `None` on a server that is in no Galera cluster.
+    galera: Option<Galera>,
+    /// Protocol and cipher of this connection; `None` when it is not encrypted.
+    pub encryption: Option<String>,
 }
 
-/// The finding for a Galera node that takes no writes, or none that last.
-pub(super) async fn not_synced(session: &mut Session) -> Result<Option<Failure>, SqlError> {
-    let galera = galera(session).await?;
-    let server = session.server();
-    Ok(galera.and_then(|galera| judge_member(server, &galera)))
-}
-
-/// Are more than half of the connections in use that the server has, or has for
-/// this user, which may be that of the whole fleet? Who only waits then has none.
-pub(crate) async fn crowded(session: &mut Session) -> Result<bool, SqlError> {
-    let Connections { used, most, ours } = connections(session).await?;
-    let most = if ours > 0 { most.min(ours) } else { most };
-    Ok(most > 0 && used > most / 2)
-}
-
+#[derive(Clone, Copy, Debug, Default)]
 struct Connections {
     used: u64,
     most: u64,
@@ -51,40 +38,46 @@ struct Connections {
     ours: u64,
 }
 
-async fn connections(session: &mut Session) -> Result<Connections, SqlError> {
-    let rows = session
-        .rows(
-            "counting the server's connections",
-            "SELECT CAST(variable_value AS CHAR), CAST(@@max_connections AS CHAR), \
-             CAST(@@max_user_connections AS CHAR) \
-             FROM information_schema.global_status WHERE variable_name = 'THREADS_CONNECTED'",
-            &[],
-        )
-        .await?;
-    let number = |index| {
-        rows.first()
-            .and_then(|row| row.text(index)?.parse().ok())
-            .unwrap_or(0)
-    };
-    Ok(Connections {
-        used: number(0),
-        most: number(1),
-        ours: number(2),
-    })
+/// Asks the server how it is.
+pub async fn look(session: &mut Session) -> Result<Standing, Failure> {
+    ask(session).await.map_err(SqlError::into_failure)
 }
 
-/// `None` on a server that is in no Galera cluster.
-async fn galera(session: &mut Session) -> Result<Option<Galera>, SqlError> {
+impl Standing {
+    /// Warnings about the server.
+    pub fn warnings(&self) -> Vec<Failure> {
+        let Connections { used, most, .. } = self.connections;
+        let galera = self.galera.as_ref();
+        judge_connections(&self.server, used, most)
+            .into_iter()
+            .chain(galera.and_then(|galera| judge_donor(&self.server, galera)))
+            .collect()
+    }
+
+    /// The finding for a Galera node that takes no writes, or none that last.
+    pub(super) fn not_synced(&self) -> Option<Failure> {
+        judge_member(&self.server, self.galera.as_ref()?)
+    }
+}
+
+/// Are more than half of the connections in use that the server has, or has for
+/// this user, which may be that of the whole fleet? Who only waits then has none.
+pub(crate) async fn crowded(session: &mut Session) -> Result<bool, SqlError> {
+    let Connections { used, most, ours } = ask(session).await?.connections;
+    let most = if ours > 0 { most.min(ours) } else { most };
+    Ok(most > 0 && used > most / 2)
+}
+
+async fn ask(session: &mut Session) -> Result<Standing, SqlError> {
     let rows = session
         .rows(
-            "reading the server's Galera state",
-            "SELECT CAST(variable_name AS CHAR), CAST(variable_value AS CHAR) \
+            "asking how the server is",
+            // What is encrypted is this connection, in the server's status too.
+            "SELECT CAST(variable_name AS CHAR), CAST(variable_value AS CHAR), \
+             CAST(@@max_connections AS CHAR), CAST(@@max_user_connections AS CHAR) \
              FROM information_schema.global_status \
-             WHERE variable_name IN ('WSREP_READY', 'WSREP_CLUSTER_STATUS', 'WSREP_LOCAL_STATE_COMMENT') \
-             AND EXISTS (SELECT * FROM information_schema.global_variables \
-                         WHERE variable_name = 'WSREP_ON' AND variable_value = 'ON') \
-             AND EXISTS (SELECT * FROM information_schema.global_variables \
-                         WHERE variable_name = 'WSREP_PROVIDER' AND variable_value NOT IN ('', 'none'))",
+             WHERE variable_name IN ('THREADS_CONNECTED', 'SSL_VERSION', 'SSL_CIPHER', \
+             'WSREP_READY', 'WSREP_CLUSTER_STATUS', 'WSREP_LOCAL_STATE_COMMENT')",
             &[],
         )
         .await?;
@@ -97,11 +90,50 @@ async fn galera(session: &mut Session) -> Result<Option<Galera>, SqlError> {
             .map(|row| row.string(1))
             .unwrap_or_default()
     };
-    Ok((!rows.is_empty()).then(|| Galera {
-        ready: value("wsrep_ready"),
-        status: value("wsrep_cluster_status"),
-        state: value("wsrep_local_state_comment"),
-    }))
+    let setting = |index| {
+        rows.first()
+            .and_then(|row| row.text(index)?.parse().ok())
+            .unwrap_or(0)
+    };
+    let encryption = [value("ssl_version"), value("ssl_cipher")];
+    Ok(Standing {
+        server: session.server().to_owned(),
+        connections: Connections {
+            used: value("threads_connected").parse().unwrap_or(0),
+            most: setting(2),
+            ours: setting(3),
+        },
+        galera: in_galera(session).await?.then(|| Galera {
+            ready: value("wsrep_ready"),
+            status: value("wsrep_cluster_status"),
+            state: value("wsrep_local_state_comment"),
+        }),
+        encryption: encryption
+            .iter()
+            .all(|text| !text.is_empty())
+            .then(|| encryption.join(" ")),
+    })
+}
+
+/// Is the server in a Galera cluster, or meant to be? One that was built without
+/// it does not know the variables.
+async fn in_galera(session: &mut Session) -> Result<bool, SqlError> {
+    let rows = session
+        .rows(
+            "asking whether the server is in a Galera cluster",
+            "SELECT CAST(@@global.wsrep_on AS CHAR), CAST(@@global.wsrep_provider AS CHAR)",
+            &[],
+        )
+        .await;
+    match rows {
+        Ok(rows) => Ok(rows.first().is_some_and(|row| {
+            let provider = row.string(1);
+            let on = !matches!(row.text(0), None | Some("0" | "OFF"));
+            on && !provider.is_empty() && provider != "none"
+        })),
+        Err(error) if error.class == Class::Other => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn judge_connections(server: &str, used: u64, most: u64) -> Option<Failure> {

@@ -54,20 +54,19 @@ fn judge(now: i64, made: i64) -> Option<Failure> {
 }
 
 /// The database server's clock agrees with this node's.
-pub(super) async fn agrees(context: &mut Context<'_>) -> Result<Found, Failure> {
-    let Some(session) = &mut context.session else {
-        return Ok(Found::skipped(super::NO_DATABASE));
+pub(super) fn agrees(context: &Context<'_>) -> Found {
+    let Some(session) = &context.session else {
+        return Found::skipped(super::NO_DATABASE);
     };
-    let ahead = session.clock_ahead().await?;
     let server = session.server();
-    Ok(match skewed(ahead, server) {
+    match skewed(session.clock_ahead(), server) {
         None => Found::noted(format!(
             "the clock of {server} is within {SKEW:.0} s of this one"
         )),
         Some(failure) => Found::Failed {
             findings: vec![failure],
         },
-    })
+    }
 }
 
 fn skewed(ahead: f64, server: &str) -> Option<Failure> {

@@ -43,8 +43,10 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
     let server = session.server().to_owned();
     context.session = Some(session);
     let (found, makes) = found?;
+    let encryption = found.standing.encryption.clone();
+    context.standing = Some(found.standing);
     if found.findings.is_empty() {
-        let encryption = found.encryption.unwrap_or_else(|| "unencrypted".into());
+        let encryption = encryption.unwrap_or_else(|| "unencrypted".into());
         let makes = makes.map(|text| format!("; {text}")).unwrap_or_default();
         Ok(Found::noted(format!(
             "{server} is {}, {encryption} (ssl-mode={}){makes}",
@@ -101,10 +103,10 @@ async fn makes_tables(
 }
 
 /// What of the server works today, and may not for long.
-pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> {
-    match &mut context.session {
-        Some(session) => Ok(Found::judged(database::upkeep::warnings(session).await?)),
-        None => Ok(Found::skipped(super::NO_DATABASE)),
+pub(super) fn upkeep(context: &Context<'_>) -> Found {
+    match &context.standing {
+        Some(standing) => Found::judged(standing.warnings()),
+        None => Found::skipped(super::NO_DATABASE),
     }
 }
 

@@ -12,7 +12,6 @@ mod pki;
 mod settings;
 
 pub use checks::CHECKS;
-pub use network::Interface;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,10 +21,12 @@ use sf_contract::failure::Kind;
 
 use crate::codes::Code;
 use crate::database::Session;
+use crate::database::upkeep::Standing;
 use crate::engine::node::Node;
 use crate::failure::Failure;
 use crate::forecast::Seen;
 use crate::gate;
+use crate::interfaces::Interface;
 use crate::paths::Paths;
 
 /// Why a check that needs the database was not made. It may well have been
@@ -54,6 +55,8 @@ pub struct Context<'c> {
     pub rehearse: bool,
     /// The connection, once the database check has made it.
     pub session: Option<Session>,
+    /// How the server is, once the database check has asked it.
+    pub standing: Option<Standing>,
     /// What the database says about the other nodes, once a check has read it.
     pub facts: Option<gate::Facts>,
     /// The interfaces with the node's addresses on them, once they were seen.
@@ -234,8 +237,8 @@ pub async fn run(context: &mut Context<'_>) -> Vec<Checked> {
 }
 
 impl<'c> Context<'c> {
-    /// Of a run on the node itself.
-    fn of_run(
+    /// Of a run on the node itself, before any check.
+    pub fn new(
         paths: &'c Paths,
         node: &'c Node,
         deadline: Instant,
@@ -249,6 +252,7 @@ impl<'c> Context<'c> {
             hopeless: false,
             rehearse: false,
             session: None,
+            standing: None,
             facts: None,
             interfaces: None,
             seen: Seen::default(),
@@ -267,7 +271,7 @@ pub async fn await_addresses(
     deadline: Instant,
     tell: &mut dyn FnMut(&str),
 ) {
-    let mut context = Context::of_run(paths, node, deadline, tell);
+    let mut context = Context::new(paths, node, deadline, tell);
     warn_of("addresses", &network::addresses(&mut context).await);
 }
 
@@ -276,7 +280,7 @@ pub async fn await_addresses(
 /// node's instances run on.
 pub async fn remind(paths: &Paths, node: &Node) {
     let tell = &mut |_: &str| {};
-    let mut context = Context::of_run(paths, node, Instant::now(), tell);
+    let mut context = Context::new(paths, node, Instant::now(), tell);
     for check in CHECKS.iter().filter(|check| check.timely) {
         warn_of(check.id, &(check.run)(&mut context).await);
     }
@@ -327,7 +331,7 @@ pub async fn all(
     deadline: Instant,
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), Vec<Failure>> {
-    let mut context = Context::of_run(paths, node, deadline, tell);
+    let mut context = Context::new(paths, node, deadline, tell);
     let checked = run(&mut context).await;
     if let Some(session) = context.session.take() {
         session.release().await;

@@ -1,15 +1,15 @@
-//! The node's network interfaces, as `ip` shows them.
+//! Checks of the node's addresses and of its mesh's interface.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-use sf_command::Tool;
 use sf_contract::metadata::node::Attachment;
 
 use super::{Context, Found};
 use crate::codes;
 use crate::failure::Failure;
+use crate::interfaces::{self, Interface};
 
 /// The least MTU of the mesh that Shaken Fist takes: an instance's 1500 bytes,
 /// the wrapping of the virtual network around it, and room.
@@ -18,28 +18,12 @@ const LEAST_MTU: u32 = 2000;
 /// Between two looks at the interfaces.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// One interface as `ip -json address` shows it.
-#[derive(Debug, Deserialize)]
-pub struct Interface {
-    ifname: String,
-    #[serde(default)]
-    mtu: Option<u32>,
-    #[serde(default)]
-    addr_info: Vec<Address>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Address {
-    #[serde(default)]
-    local: Option<String>,
-}
-
 /// The node's addresses are on the interfaces that the metadata names. Drivers
 /// and DHCP may only be late, and nothing orders the agent after them: they are
 /// waited for, like the database.
 pub(super) async fn addresses(context: &mut Context<'_>) -> Result<Found, Failure> {
     loop {
-        let interfaces = interfaces(context)?;
+        let interfaces = interfaces::read(context.paths)?;
         let node = &context.node.metadata().node;
         let findings: Vec<Failure> = [("node.mesh", &node.mesh), ("node.egress", &node.egress)]
             .into_iter()
@@ -63,11 +47,11 @@ pub(super) fn mtu(context: &mut Context<'_>) -> Result<Found, Failure> {
     let metadata = context.node.metadata();
     let interfaces = match context.interfaces.take() {
         Some(seen) => seen,
-        None => interfaces(context)?,
+        None => interfaces::read(context.paths)?,
     };
     let mesh = &metadata.node.mesh;
     let Some((name, mtu)) = mesh_interface(mesh, &interfaces)
-        .and_then(|interface| Some((&interface.ifname, interface.mtu?)))
+        .and_then(|interface| Some((&interface.name, interface.mtu?)))
     else {
         return Ok(Found::skipped("the mesh's interface is not there yet"));
     };
@@ -79,11 +63,16 @@ pub(super) fn mtu(context: &mut Context<'_>) -> Result<Found, Failure> {
 }
 
 fn mesh_interface<'i>(mesh: &Attachment, interfaces: &'i [Interface]) -> Option<&'i Interface> {
-    let address = mesh.address.map(|address| address.to_string());
     interfaces.iter().find(|interface| match &mesh.interface {
-        Some(name) => interface.ifname == *name,
-        None => address.is_some() && interface.addr_info.iter().any(|info| info.local == address),
+        Some(name) => interface.name == *name,
+        None => mesh
+            .address
+            .is_some_and(|address| has(interface, address.into())),
     })
+}
+
+fn has(interface: &Interface, address: IpAddr) -> bool {
+    interface.addresses.contains(&address)
 }
 
 fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
@@ -120,30 +109,10 @@ fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
     findings
 }
 
-fn interfaces(context: &Context<'_>) -> Result<Vec<Interface>, Failure> {
-    let impossible = |error: &(dyn std::error::Error + 'static)| {
-        Failure::new(
-            &codes::CHECK_IMPOSSIBLE,
-            "the addresses of this node cannot be asked",
-        )
-        .cause(error)
-    };
-    let output = context
-        .paths
-        .tool(Tool::Ip)
-        .args(["-json", "address", "show"])
-        // It answers at once; on a machine that is busy with its boot, later. What
-        // it does not answer stops the node for good.
-        .timeout(Duration::from_secs(30))
-        .run()
-        .map_err(|error| impossible(&error))?;
-    serde_json::from_slice(&output.stdout).map_err(|error| impossible(&error))
-}
-
 fn misplaced(field: &str, attachment: &Attachment, interfaces: &[Interface]) -> Option<Failure> {
     let names: BTreeSet<&str> = interfaces
         .iter()
-        .map(|interface| interface.ifname.as_str())
+        .map(|interface| interface.name.as_str())
         .collect();
     if let Some(name) = &attachment.interface
         && !names.contains(name.as_str())
@@ -167,16 +136,13 @@ fn misplaced(field: &str, attachment: &Attachment, interfaces: &[Interface]) -> 
             .next_command("ip -brief link"),
         );
     }
-    let address = attachment.address?.to_string();
-    let holder = interfaces.iter().find(|interface| {
-        interface
-            .addr_info
-            .iter()
-            .any(|info| info.local.as_ref() == Some(&address))
-    });
+    let address = attachment.address?;
+    let holder = interfaces
+        .iter()
+        .find(|interface| has(interface, address.into()));
     let failure = |what: String| {
         Failure::new(&codes::ADDRESS_MISSING, what)
-            .value(&address)
+            .value(address.to_string())
             .source(format!("metadata field {field}.address"))
             .next_command("ip -brief address")
     };
@@ -184,9 +150,9 @@ fn misplaced(field: &str, attachment: &Attachment, interfaces: &[Interface]) -> 
         (None, _) => Some(failure(format!(
             "{field}.address: {address} is on no interface"
         ))),
-        (Some(holder), Some(name)) if holder.ifname != *name => Some(failure(format!(
+        (Some(holder), Some(name)) if holder.name != *name => Some(failure(format!(
             "{field}.address: {address} is on {}, not on {name}",
-            holder.ifname
+            holder.name
         ))),
         _ => None,
     }
@@ -199,9 +165,8 @@ mod tests {
     #[test]
     fn addresses_are_looked_for_on_their_interfaces() {
         let interfaces: Vec<Interface> = serde_json::from_str(
-            r#"[{"ifname":"lo","addr_info":[{"local":"127.0.0.1"}]},
-                {"ifname":"eth0","addr_info":[{"family":"inet","local":"10.0.0.5","prefixlen":24}]},
-                {"ifname":"eth1","addr_info":[{}]}]"#,
+            r#"[{"name": "lo", "addresses": ["127.0.0.1"]},
+                {"name": "eth0", "addresses": ["fe80::1", "10.0.0.5"]}, {"name": "eth1"}]"#,
         )
         .unwrap();
         let attachment = |address: Option<&str>, interface: Option<&str>| Attachment {
@@ -238,8 +203,8 @@ mod tests {
     #[test]
     fn the_mesh_is_measured_where_it_is() {
         let interfaces: Vec<Interface> = serde_json::from_str(
-            r#"[{"ifname":"lo","mtu":65536},
-                {"ifname":"eth1","mtu":1500,"addr_info":[{"local":"10.0.0.5"}]}]"#,
+            r#"[{"name": "lo", "mtu": 65536},
+                {"name": "eth1", "mtu": 1500, "addresses": ["10.0.0.5"]}]"#,
         )
         .unwrap();
         let found = |name: Option<&str>, address: Option<&str>| {

@@ -81,10 +81,7 @@ fn what_the_old_role_had_is_gone() {
     assert!(hypervisor.contains("hypervisor"));
     std::fs::write(&image, hypervisor).unwrap();
     node.edit("10.0.0.5", "10.0.0.77");
-    node.program(
-        "usr/bin/ip",
-        "echo '[{\"ifname\":\"eth0\",\"addr_info\":[{\"local\":\"10.0.0.77\"}]}]'",
-    );
+    node.interfaces(r#"[{"name": "eth0", "addresses": ["10.0.0.77"]}]"#);
     node.edit(
         "hosts = { \"gone.example.com\" = \"10.0.0.9\" }",
         "hosts = { \"new.example.com\" = \"10.0.0.8\" }",

@@ -1,12 +1,30 @@
 //! A node whose network is late, not what the metadata says, or breaks.
 
-use super::node::{Node, phases};
+use std::time::Duration;
+
+use super::node::{Node, Ran, UP, phases};
 use super::proxy::{At, Proxy, Side, Then};
 use super::server::Server;
 
-/// What `ip` shows when the interface has no address yet.
-const BARE: &str = "[{\"ifname\":\"eth0\",\"addr_info\":[]}]";
-const UP: &str = "[{\"ifname\":\"eth0\",\"addr_info\":[{\"local\":\"10.0.0.5\"}]}]";
+/// The interface has no address yet.
+const BARE: &str = r#"[{"name": "eth0"}]"#;
+
+/// Runs the agent, and gives the interface its address once that is waited for.
+fn run_with_a_late_address(node: &Node) -> Ran {
+    node.interfaces(BARE);
+    let running = node.start(&["run"]);
+    for _ in 0..1000 {
+        if node
+            .read("run/sf-firstboot/status.json")
+            .contains("waiting for the network")
+        {
+            node.interfaces(UP);
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Node::end(running)
+}
 
 #[test]
 fn an_address_that_is_late_is_waited_for_and_a_wrong_one_stops_the_node() {
@@ -14,14 +32,8 @@ fn an_address_that_is_late_is_waited_for_and_a_wrong_one_stops_the_node() {
     let node = Node::new("database-tier");
     node.metadata(server.port, "");
 
-    // Twice nothing, then the address is there: one run, and it says what it waits for.
-    node.program(
-        "usr/bin/ip",
-        &format!(
-            "echo x >>\"$ROOT/looks\"; [ $(wc -l <\"$ROOT/looks\") -gt 2 ] && echo '{UP}' || echo '{BARE}'"
-        ),
-    );
-    let ran = node.agent(&["run"]);
+    // First nothing, then the address is there: one run, and it says what it waits for.
+    let ran = run_with_a_late_address(&node);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(
         ran.stderr
@@ -35,7 +47,7 @@ fn an_address_that_is_late_is_waited_for_and_a_wrong_one_stops_the_node() {
     let node = Node::new("database-tier");
     node.metadata(server.port, "");
     node.edit("wait = \"20s\"", "wait = \"1s\"");
-    node.program("usr/bin/ip", &format!("echo '{BARE}'"));
+    node.interfaces(BARE);
     let ran = node.agent(&["run"]);
     assert_eq!(ran.code, 75, "{}", ran.stderr);
     let console = node.console();
@@ -70,34 +82,29 @@ fn a_node_that_was_cleared_before_waits_a_little_and_goes_on_without() {
     node.metadata(server.port, "");
     node.edit("wait = \"20s\"", "wait = \"4s\"");
     assert_eq!(node.agent(&["run"]).code, 0);
-    let again = |ip: &str| {
-        node.program("usr/bin/ip", ip);
-        node.events();
-        let ran = node.agent(&["run"]);
+    let again = |ran: Ran| {
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(!phases(&node.events()).contains(&"preflight"));
         ran.stderr
     };
     let waited = "waiting for the network: node.mesh.address: 10.0.0.5 is on no interface";
-    let log = again(&format!("echo '{UP}'"));
+    node.events();
+    let log = again(node.agent(&["run"]));
     assert!(!log.contains(waited), "{log}");
     // It is late.
-    let log = again(&format!(
-        "echo x >>\"$ROOT/looks\"; [ $(wc -l <\"$ROOT/looks\") -gt 2 ] && echo '{UP}' || echo '{BARE}'"
-    ));
+    let log = again(run_with_a_late_address(&node));
     assert!(log.contains(waited), "{log}");
     assert!(!log.contains("SF-ADDRESS-MISSING"), "{log}");
     // It never comes, or nobody can tell: the daemons start all the same.
-    let log = again(&format!("echo '{BARE}'"));
+    node.interfaces(BARE);
+    let log = again(node.agent(&["run"]));
     assert!(
         log.contains(waited) && log.contains("SF-ADDRESS-MISSING"),
         "{log}"
     );
-    let log = again("echo 'no netlink' >&2; exit 1");
-    assert!(
-        log.contains("SF-CHECK-IMPOSSIBLE") && log.contains("no netlink"),
-        "{log}"
-    );
+    node.interfaces("no netlink");
+    let log = again(node.agent(&["run"]));
+    assert!(log.contains("SF-CHECK-IMPOSSIBLE"), "{log}");
     let starts = node.read("systemctl.log");
     assert_eq!(starts.matches("start --no-block sf.target").count(), 5);
 }

@@ -83,16 +83,21 @@ impl Node {
         node.journal.set_nonblocking(true).unwrap();
         node.program("usr/bin/systemctl", "echo \"$*\" >>\"$ROOT/systemctl.log\"");
         node.program("usr/bin/journalctl", "exit 0");
-        node.program(
-            "usr/bin/ip",
-            "echo '[{\"ifname\":\"eth0\",\"mtu\":8950,\"addr_info\":[{\"local\":\"10.0.0.5\"}]}]'",
-        );
+        node.interfaces(UP);
         node.hook("echo created");
         node
     }
 
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// What its kernel says of its interfaces from now on.
+    pub(crate) fn interfaces(&self, json: &str) {
+        let path = self.root().join("run/interfaces.json");
+        let new = path.with_extension("new");
+        std::fs::write(&new, json).unwrap();
+        std::fs::rename(new, path).unwrap();
     }
 
     /// A script in the node; `$ROOT` is the node's root.
@@ -278,6 +283,9 @@ impl Node {
         serde_json::from_str(&ran.stdout).unwrap()
     }
 }
+
+/// Interfaces that the metadata of [`Node::metadata`] fits.
+pub(crate) const UP: &str = r#"[{"name": "eth0", "mtu": 8950, "addresses": ["10.0.0.5"]}]"#;
 
 /// Names of the phases among the events.
 pub(crate) fn phases(events: &[Value]) -> Vec<&str> {
