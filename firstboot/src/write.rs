@@ -53,18 +53,20 @@ pub fn atomically(path: &Path, content: &[u8], access: Access) -> io::Result<Cha
         Err(error) => return Err(error),
     };
     let folder = path.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.sf-new"));
-    // Left over from a killed run; it may have wider access than this one gets.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    // An fs-err file: its errors name the path.
-    let mut options = fs::OpenOptions::new();
-    fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.write(true).create_new(true).open(&temporary)?;
+    let mut file = match new_file(&temporary) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            new_file(&temporary)
+        }
+        // Left over from a killed run; it may have wider access than this one gets.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&temporary)?;
+            new_file(&temporary)
+        }
+        first => first,
+    }?;
     file.write_all(content)?;
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::fchown(file.file(), Some(0), Some(access.group))?;
@@ -74,6 +76,13 @@ pub fn atomically(path: &Path, content: &[u8], access: Access) -> io::Result<Cha
     fs::rename(&temporary, path)?;
     fs::File::open(folder)?.sync_all()?;
     Ok(change)
+}
+
+/// An fs-err file: its errors name the path.
+fn new_file(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    fs_err::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.write(true).create_new(true).open(path)
 }
 
 /// Removes a file; `false` when it was not there.
