@@ -10,7 +10,7 @@ use sf_contract::failure::Kind;
 use super::Outcome;
 use crate::codes;
 use crate::database::{self, Connector};
-use crate::engine::{self, node};
+use crate::engine::{self, node, refused};
 use crate::failure::Failure;
 use crate::fleet::trace;
 use crate::gate::{self, May};
@@ -64,11 +64,16 @@ impl Command {
         let may = gate::restart(
             &gate_image,
             &gate_node,
-            stored.as_ref(),
+            (stored.as_ref(), refused::kept(paths).as_ref()),
             &boot,
             live.as_ref(),
         )
-        .map_err(|failure| *failure)?;
+        .map_err(|failure| {
+            if live.is_some() {
+                refused::leave(paths, std::slice::from_ref(&*failure));
+            }
+            *failure
+        })?;
         if may == May::Unrecorded
             && let Some(connector) = &connector
         {
@@ -77,9 +82,15 @@ impl Command {
             );
             match asked(record(connector, &gate_image, &gate_node, &boot)) {
                 // Others came first: now it is known that this one may not run.
-                Err(Some(failure)) if failure.kind() == Kind::Refused => return Err(failure.into()),
+                Err(Some(failure)) if failure.kind() == Kind::Refused => {
+                    refused::leave(paths, std::slice::from_ref(&failure));
+                    return Err(failure.into());
+                }
                 Ok(()) | Err(_) => {}
             }
+        }
+        if may != May::ClearedEarlier {
+            refused::lift(paths);
         }
         tracing::info!(unit = self.unit, "may start: {may}");
         Ok(())

@@ -6,6 +6,7 @@
 
 pub mod lock;
 pub mod node;
+pub mod refused;
 
 use std::time::{Duration, Instant};
 
@@ -95,10 +96,12 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     // A look-up of a name may hang in a thread for longer than anybody waits.
     runtime.shutdown_background();
     result.map_err(|failures| {
-        failures
+        let placed: Vec<Failure> = failures
             .into_iter()
             .map(|failure| node.placed(node.about_dsn(failure)))
-            .collect()
+            .collect();
+        refused::leave(paths, &placed);
+        placed
     })
 }
 
@@ -165,6 +168,7 @@ async fn phases(
         session.release().await;
     }
     keep(paths, clearance.record()).map_err(one)?;
+    refused::lift(paths);
     if let Some(membership) = &membership {
         state::keep_membership(paths, membership).map_err(one)?;
     }

@@ -10,6 +10,7 @@ mod clearance;
 mod decide;
 mod facts;
 mod pass;
+mod refusal;
 mod rehearse;
 mod restart;
 
@@ -17,6 +18,7 @@ pub use clearance::{Clearance, ClearanceRecord};
 pub use decide::{Decision, How, Image, decide};
 pub use facts::{Facts, NodeRow, Others, Slot, facts};
 pub use pass::{Node, Progress, pass, progress};
+pub use refusal::Refusal;
 pub use rehearse::{Candidate, Rehearsed, rehearse};
 pub use restart::{May, restart};
 

@@ -5,6 +5,7 @@ use super::clearance::ClearanceRecord;
 use super::decide::{Decision, Image, decide};
 use super::facts::Facts;
 use super::pass::Node;
+use super::refusal::Refusal;
 use crate::claim::{self, Step};
 use crate::codes;
 use crate::failure::Failure;
@@ -37,11 +38,12 @@ impl std::fmt::Display for May {
 }
 
 /// May a daemon of `image` start again? `stored` is the clearance that is kept,
-/// `live` what the database says now, `None` when it cannot be asked.
+/// `refused` a refusal since, `live` what the database says now, `None` when it
+/// cannot be asked. As long as it says nothing new, a refusal stands.
 pub fn restart(
     image: &Image,
     node: &Node,
-    stored: Option<&ClearanceRecord>,
+    (stored, refused): (Option<&ClearanceRecord>, Option<&Refusal>),
     boot_id: &str,
     live: Option<&Facts>,
 ) -> Result<May, Box<Failure>> {
@@ -51,20 +53,23 @@ pub fn restart(
             && record.series == image.series
             && record.image_version == image.image_version
     });
+    let refused = refused.filter(|refusal| refusal.boot_id == boot_id);
     let Some(facts) = live else {
-        return if cleared {
-            Ok(May::ClearedEarlier)
-        } else {
-            Err(Box::new(Failure::new(
+        return match refused {
+            Some(refusal) => Err(Box::new(refusal.failure())),
+            None if cleared => Ok(May::ClearedEarlier),
+            None => Err(Box::new(Failure::new(
                 &codes::GATE_NO_CLEARANCE,
                 "this boot has no clearance and the database cannot be asked for one",
-            )))
+            ))),
         };
     };
-    match decide(image, facts) {
-        Decision::Wait(_) if cleared => return Ok(May::ClearedEarlier),
-        Decision::Refuse(failure) | Decision::Wait(failure) => return Err(failure),
-        Decision::Proceed(_) => {}
+    match (decide(image, facts), refused) {
+        // A database that was restored empty says nothing either.
+        (Decision::Wait(_), Some(refusal)) => return Err(Box::new(refusal.failure())),
+        (Decision::Wait(_), None) if cleared => return Ok(May::ClearedEarlier),
+        (Decision::Refuse(failure) | Decision::Wait(failure), _) => return Err(failure),
+        (Decision::Proceed(_), _) => {}
     }
     // Another machine under this name, or another holder of this node's role.
     let step = claim::judge(node, facts)?;
@@ -202,7 +207,7 @@ mod tests {
             (Some(&renamed), None, "SF-GATE-NO-CLEARANCE"),
         ];
         for (stored, facts, expected) in table {
-            let found = match restart(&image("0.7"), &node(), stored, "b", facts) {
+            let found = match restart(&image("0.7"), &node(), (stored, None), "b", facts) {
                 Ok(may) => format!("{may:?}"),
                 Err(failure) => failure.code.id.to_owned(),
             };
@@ -211,10 +216,42 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_stands_until_the_record_says_otherwise() {
+        let refusal = |boot: &str| {
+            Refusal::of(&Failure::new(&codes::CLAIM_HELD, "net2 holds it"), boot).unwrap()
+        };
+        let (kept, mark, earlier) = (record(), refusal("b"), refusal("earlier"));
+        let (same, empty, other) = (holding("0.7"), Facts::default(), live("0.9"));
+        type Case<'a> = (
+            Option<&'a ClearanceRecord>,
+            &'a Refusal,
+            Option<&'a Facts>,
+            &'a str,
+        );
+        let table: [Case<'_>; 7] = [
+            (Some(&kept), &mark, None, "SF-CLAIM-HELD"),
+            (None, &mark, None, "SF-CLAIM-HELD"),
+            (Some(&kept), &mark, Some(&empty), "SF-CLAIM-HELD"),
+            (Some(&kept), &mark, Some(&same), "Recorded"),
+            (Some(&kept), &mark, Some(&other), "SF-GATE-VERSION"),
+            (Some(&kept), &earlier, None, "ClearedEarlier"),
+            (None, &earlier, None, "SF-GATE-NO-CLEARANCE"),
+        ];
+        for (stored, refused, facts, expected) in table {
+            let both = (stored, Some(refused));
+            let found = match restart(&image("0.7"), &node(), both, "b", facts) {
+                Ok(may) => format!("{may:?}"),
+                Err(failure) => failure.code.id.to_owned(),
+            };
+            assert_eq!(found, expected, "{stored:?} {refused:?} {facts:?}");
+        }
+    }
+
+    #[test]
     fn another_image_is_not_covered_by_the_clearance() {
         let mut image = image("0.7");
         image.image_version = "2".into();
-        assert!(restart(&image, &node(), Some(&record()), "b", None).is_err());
+        assert!(restart(&image, &node(), (Some(&record()), None), "b", None).is_err());
     }
 
     #[test]
