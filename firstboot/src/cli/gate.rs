@@ -49,10 +49,7 @@ impl Command {
             .next_command("sf-firstboot status")
             .into());
         };
-        let connector = loaded.map(|loaded| {
-            let limit = loaded.metadata.database.connect_timeout.min(LIMIT);
-            Connector::of(&loaded.metadata).connect_timeout(limit)
-        });
+        let connector = loaded.map(|loaded| Connector::of(&loaded.metadata).within(LIMIT));
         let boot = identity::boot_id(paths);
         let (gate_image, gate_node) = (
             node::gate_image(&image),
@@ -117,6 +114,8 @@ async fn record(
     boot: &str,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + LIMIT;
+    // One connection for both: a silent host would cost its time twice.
+    let connector = &connector.clone().keeping();
     let clearance = gate::pass(connector, image, node, boot, deadline, &mut |_| {}).await?;
     let mut session = connector.connect().await?;
     let progress = gate::Progress {
