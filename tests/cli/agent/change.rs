@@ -1,5 +1,7 @@
 //! A node that becomes another one: role, addresses, names.
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
 use super::node::Node;
 use super::server::Server;
 
@@ -9,6 +11,91 @@ fn link(node: &Node, folder: &str, unit: &str) -> std::path::PathBuf {
     let path = folder.join(unit);
     std::os::unix::fs::symlink(format!("/usr/lib/systemd/system/{unit}"), &path).unwrap();
     path
+}
+
+const CONSOLES: &str = "[pki.libvirt_spice]\nca = { credential = \"ca\" }\n\
+    certificate = { credential = \"crt\" }\nkey = { credential = \"key\" }\n";
+
+const SPICE: &str = "etc/pki/libvirt-spice";
+
+/// Certificates for the consoles of n1.
+fn equip(node: &Node) {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["n1.example.com".to_owned()]).unwrap();
+    node.credential("ca", &ca.pem());
+    node.credential("crt", &own.signed_by(&key, &ca).unwrap().pem());
+    node.credential("key", &key.serialize_pem());
+}
+
+fn consoles(node: &Node) -> Vec<String> {
+    let folder = std::fs::read_dir(node.root().join(SPICE));
+    let mut names: Vec<String> = folder
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The node boots another role's image from now on.
+fn becomes(node: &Node, from: &str, to: &str) {
+    let path = node.root().join("usr/lib/sf-image/manifest.json");
+    let manifest = std::fs::read_to_string(&path).unwrap();
+    let other = manifest
+        .replace(
+            &format!("\"role\":\"{from}\""),
+            &format!("\"role\":\"{to}\""),
+        )
+        .replace(&format!("sf-{from}"), &format!("sf-{to}"));
+    assert_ne!(manifest, other);
+    std::fs::write(path, other).unwrap();
+}
+
+/// A hypervisor becomes a network node with its metadata as it was, with a reset
+/// and without.
+#[test]
+fn the_key_of_the_consoles_goes_with_the_role() {
+    const ALL: [&str; 3] = ["ca-cert.pem", "server-cert.pem", "server-key.pem"];
+    let server = Server::started();
+    let (tier, node) = (Node::new("database-tier"), Node::new("hypervisor"));
+    for (node, name) in [(&tier, "db1"), (&node, "n1")] {
+        node.metadata(server.port, CONSOLES);
+        node.edit("node5", name);
+        equip(node);
+    }
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert!(consoles(&tier).is_empty(), "it has no consoles");
+    for reset in [false, true] {
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(consoles(&node), ALL);
+        std::fs::write(node.root().join(SPICE).join("theirs.pem"), "x").unwrap();
+        if reset {
+            node.program("usr/bin/systemctl", super::fleet::DOWN);
+            assert_eq!(node.agent(&["reset", "--yes"]).code, 0);
+        }
+        becomes(&node, "hypervisor", "network");
+        let ran = node.agent(&["check"]);
+        assert!(
+            !ran.stdout.contains("libvirt-spice") && ran.stdout.contains("for consoles alone"),
+            "{}",
+            ran.stdout
+        );
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert_eq!(consoles(&node), ["theirs.pem"], "reset {reset}");
+        std::fs::remove_file(node.root().join(SPICE).join("theirs.pem")).unwrap();
+        becomes(&node, "network", "hypervisor");
+    }
+    // What nobody installs is not judged.
+    std::fs::remove_file(tier.root().join("run/credentials/@system/key")).unwrap();
+    tier.credential("key", "no key at all");
+    let ran = tier.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
 }
 
 #[test]
