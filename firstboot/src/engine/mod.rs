@@ -5,6 +5,7 @@
 //! ordered after this one.)
 
 pub mod lock;
+mod names;
 pub mod node;
 pub mod refused;
 
@@ -150,8 +151,12 @@ async fn phases(
         })
         .await
         .map_err(one)?;
-    let session = link.into_session();
-    let membership = Membership::of(&cluster.operations);
+    let mut session = link.into_session();
+    let mut membership = Membership::of(&cluster.operations);
+    if let Some(membership) = &mut membership {
+        let own = node.gate_node(paths);
+        membership.names = names::joined_as(paths, &own, session.as_mut()).await;
+    }
     let cluster = FromCluster {
         auth_secret_seed: cluster.auth_secret_seed,
         config: cluster.config,

@@ -22,5 +22,5 @@ pub use refusal::Refusal;
 pub use rehearse::{Candidate, Rehearsed, rehearse};
 pub use restart::{May, restart};
 
-pub(crate) use facts::{look, read as read_facts, slots as read_slots};
+pub(crate) use facts::{look, machine_of, read as read_facts, slots as read_slots};
 pub(crate) use rehearse::within as rehearse_within;

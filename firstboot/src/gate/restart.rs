@@ -53,15 +53,23 @@ pub fn restart(
             && record.series == image.series
             && record.image_version == image.image_version
     });
+    // Cleared, but under another name: no database helps with that.
+    let renamed =
+        stored.filter(|record| !cleared && record.boot_id == boot_id && record.fqdn != node.fqdn);
+    let not_cleared = |what: &str| {
+        Box::new(match renamed {
+            Some(record) => under_another_name(&record.fqdn, &node.fqdn),
+            None => Failure::new(&codes::GATE_NO_CLEARANCE, what),
+        })
+    };
     let refused = refused.filter(|refusal| refusal.boot_id == boot_id);
     let Some(facts) = live else {
         return match refused {
             Some(refusal) => Err(Box::new(refusal.failure())),
             None if cleared => Ok(May::ClearedEarlier),
-            None => Err(Box::new(Failure::new(
-                &codes::GATE_NO_CLEARANCE,
+            None => Err(not_cleared(
                 "this boot has no clearance and the database cannot be asked for one",
-            ))),
+            )),
         };
     };
     match (decide(image, facts), refused) {
@@ -76,10 +84,7 @@ pub fn restart(
     if !cleared {
         // The agent has not finished: it keeps the clearance, and the unit
         // comes after it.
-        return Err(Box::new(Failure::new(
-            &codes::GATE_NO_CLEARANCE,
-            "the agent has not cleared this boot yet",
-        )));
+        return Err(not_cleared("the agent has not cleared this boot yet"));
     }
     let recorded = facts
         .own
@@ -90,6 +95,22 @@ pub fn restart(
     } else {
         May::Unrecorded
     })
+}
+
+fn under_another_name(cleared: &str, named: &str) -> Failure {
+    Failure::new(
+        &codes::GATE_NO_CLEARANCE,
+        format!(
+            "this boot was cleared for {cleared}, and the metadata calls this node {named} now"
+        ),
+    )
+    .value(named)
+    .source("metadata field node.name")
+    .remedy(format!(
+        "Run `systemctl restart sf-firstboot`: it passes the gate as {named}. Or give the node \
+         its name back."
+    ))
+    .next_command("systemctl restart sf-firstboot")
 }
 
 #[cfg(test)]
@@ -139,6 +160,7 @@ mod tests {
             own: Some(NodeRow {
                 series: Some(series.parse().unwrap()),
                 instance_id: "disk/hw".into(),
+                ..NodeRow::default()
             }),
             ..Facts::default()
         }
@@ -212,6 +234,30 @@ mod tests {
                 Err(failure) => failure.code.id.to_owned(),
             };
             assert_eq!(found, expected, "{stored:?} {facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_was_renamed_since_is_told_what_to_do() {
+        let renamed = ClearanceRecord {
+            fqdn: "m".into(),
+            ..record()
+        };
+        for facts in [None, Some(&holding("0.7"))] {
+            let stored = (Some(&renamed), None);
+            let failure = restart(&image("0.7"), &node(), stored, "b", facts).unwrap_err();
+            assert_eq!(
+                failure.what,
+                "this boot was cleared for m, and the metadata calls this node n now"
+            );
+            assert!(
+                failure
+                    .remedy_text()
+                    .contains("systemctl restart sf-firstboot")
+            );
+            let stored = (Some(&renamed), None);
+            let failure = restart(&image("0.7"), &node(), stored, "later", facts).unwrap_err();
+            assert!(!failure.what.contains("cleared for"), "{failure}");
         }
     }
 

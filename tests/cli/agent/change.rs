@@ -93,9 +93,92 @@ fn the_key_of_the_consoles_goes_with_the_role() {
     }
     // What nobody installs is not judged.
     std::fs::remove_file(tier.root().join("run/credentials/@system/key")).unwrap();
-    tier.credential("key", "no key at all");
+    // It fits no certificate.
+    tier.credential("key", &KeyPair::generate().unwrap().serialize_pem());
     let ran = tier.agent(&["run"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+/// A machine that is given another name: its old row holds a series, and a role,
+/// until somebody says that it is gone.
+#[test]
+fn a_renamed_node_is_told_what_its_old_name_holds() {
+    let server = Server::started();
+    let (tier, node, net) = (
+        Node::new("database-tier"),
+        Node::new("hypervisor"),
+        Node::new("network"),
+    );
+    for (node, name) in [(&tier, "db1"), (&node, "h1"), (&net, "net1")] {
+        node.metadata(server.port, "");
+        node.edit("node5", name);
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("cluster forget"), "{}", ran.stderr);
+    }
+    node.edit("h1.", "hv1.");
+    // Until the agent has run; the database has nothing to do with it.
+    let ran = node.agent(&["gate", "sf-api"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("cleared for h1.example.com")
+            && ran.stderr.contains("`systemctl restart sf-firstboot`"),
+        "{}",
+        ran.stderr
+    );
+    // On this boot and the next, until it is done.
+    for _ in 0..2 {
+        let ran = node.agent(&["run"]);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let told = "sf-firstboot cluster forget h1.example.com --database-file FILE";
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
+        assert_eq!(node.agent(&["gate", "sf-api"]).code, 0);
+    }
+    server.sql("DELETE FROM shakenfist.bootstrap_nodes WHERE fqdn = 'h1.example.com'");
+    let ran = node.agent(&["run"]);
+    assert!(!ran.stderr.contains("cluster forget"), "{}", ran.stderr);
+    let kept = node.read("var/lib/sf-firstboot/cluster.json");
+    assert!(
+        kept.contains("\"hv1.example.com\"") && !kept.contains("\"h1."),
+        "{kept}"
+    );
+
+    // What holds a role has to be forgotten first.
+    net.edit("net1.", "gw.");
+    let ran = net.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    let console = net.console().replace("\n         ", " ");
+    for part in [
+        "this same machine, as net1.example.com holds it since",
+        "cluster forget net1.example.com --database-file FILE",
+    ] {
+        assert!(console.contains(part), "{part} not in\n{console}");
+    }
+    server.sql(
+        "DELETE FROM shakenfist.bootstrap_nodes WHERE fqdn = 'net1.example.com'; \
+         DELETE FROM shakenfist.bootstrap_claims",
+    );
+    assert_eq!(net.agent(&["run"]).code, 0);
+}
+
+#[test]
+fn a_copy_is_told_of_which_machine() {
+    let server = Server::started();
+    let (tier, copy) = (Node::new("database-tier"), Node::new("hypervisor"));
+    for node in [&tier, &copy] {
+        node.metadata(server.port, "");
+    }
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    let ran = copy.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    let console = copy.console().replace("\n         ", " ");
+    for part in [
+        "another machine, a database-tier node that last booted 20",
+        "has joined the cluster as node5.example.com",
+        "sf.metadata:3 (node.name)",
+    ] {
+        assert!(console.contains(part), "{part} not in\n{console}");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Record {
             own: self.rows.get(&about).map(|minor| NodeRow {
                 series: Some(image(*minor).series),
                 instance_id: format!("instance-of-{}", name(about)),
+                ..NodeRow::default()
             }),
             others: self
                 .others(about)
