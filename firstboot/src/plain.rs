@@ -3,6 +3,7 @@
 //! show something else than what is there.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// `text` with control characters replaced; line breaks and tabs stay.
 pub fn text(text: &str) -> Cow<'_, str> {
@@ -20,7 +21,7 @@ pub fn json(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
         if c.is_control() && c != '\n' {
-            plain.push_str(&format!("\\u{:04x}", u32::from(c)));
+            let _infallible = write!(plain, "\\u{:04x}", u32::from(c));
         } else {
             plain.push(c);
         }

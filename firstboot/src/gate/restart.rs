@@ -263,17 +263,17 @@ mod tests {
 
     #[test]
     fn a_refusal_stands_until_the_record_says_otherwise() {
-        let refusal = |boot: &str| {
-            Refusal::of(&Failure::new(&codes::CLAIM_HELD, "net2 holds it"), boot).unwrap()
-        };
-        let (kept, mark, earlier) = (record(), refusal("b"), refusal("earlier"));
-        let (same, empty, other) = (holding("0.7"), Facts::default(), live("0.9"));
         type Case<'a> = (
             Option<&'a ClearanceRecord>,
             &'a Refusal,
             Option<&'a Facts>,
             &'a str,
         );
+        let refusal = |boot: &str| {
+            Refusal::of(&Failure::new(&codes::CLAIM_HELD, "net2 holds it"), boot).unwrap()
+        };
+        let (kept, mark, earlier) = (record(), refusal("b"), refusal("earlier"));
+        let (same, empty, other) = (holding("0.7"), Facts::default(), live("0.9"));
         let table: [Case<'_>; 7] = [
             (Some(&kept), &mark, None, "SF-CLAIM-HELD"),
             (None, &mark, None, "SF-CLAIM-HELD"),
