@@ -42,6 +42,11 @@ impl Role {
     pub fn bootstraps(self) -> bool {
         matches!(self, Self::DatabaseTier | Self::SingleNode)
     }
+
+    /// Does this role run instances, and so serve their consoles?
+    pub fn runs_instances(self) -> bool {
+        matches!(self, Self::Hypervisor | Self::SingleNode)
+    }
 }
 
 impl fmt::Display for Role {

@@ -133,7 +133,7 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
             _ => None,
         }),
         rehearsal: seen.tried.clone(),
-        files: configure::planned(node.metadata()),
+        files: configure::planned(node.image.role(), node.metadata()),
         units,
         on_node: checked
             .iter()

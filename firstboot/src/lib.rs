@@ -26,6 +26,7 @@ pub mod migration;
 pub mod panics;
 pub mod paths;
 pub mod pki;
+pub mod plain;
 pub mod preflight;
 pub mod ready;
 pub mod reference;

@@ -54,6 +54,10 @@ pub struct Membership {
     pub bootstrapped_at: f64,
     /// Node that did it.
     pub bootstrapped_by: String,
+    /// Names that this node has joined as, the present one last; earlier ones until
+    /// nothing is on record under them.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 impl Membership {
@@ -65,7 +69,14 @@ impl Membership {
             .map(|record| Self {
                 bootstrapped_at: record.completed_at,
                 bootstrapped_by: record.completed_by.clone(),
+                names: Vec::new(),
             })
+    }
+
+    /// Is it the same cluster, whatever this node was called in it?
+    pub fn is_of_cluster(&self, other: &Self) -> bool {
+        (self.bootstrapped_at, &self.bootstrapped_by)
+            == (other.bootstrapped_at, &other.bootstrapped_by)
     }
 }
 

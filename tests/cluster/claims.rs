@@ -192,6 +192,41 @@ fn a_claim_is_kept_resumed_refused_to_a_copy_and_handed_over() {
     );
 }
 
+/// The holder boots when the command has looked, and before it deletes.
+#[test]
+fn a_holder_that_boots_under_the_command_keeps_its_role() {
+    let server = shared();
+    let direct = bootstrapped(&server.database("kept"));
+    let proxy = Proxy::start(server.port);
+    let slow = connector(&support::dsn("kept", proxy.port));
+    let mut admin = server.admin();
+    let node = machine("net1", Role::Network, "d/h");
+    pass(&direct, 7, &node).unwrap();
+    let seen = support::metadata::claim(&direct, "network").unwrap();
+    let barrier = Arc::new(Barrier::default());
+    let hold = Arc::clone(&barrier);
+    let point = At::Saying("DELETE FROM bootstrap_claims");
+    proxy.arm_then(point, Side::Before, move || {
+        hold.park(0);
+        Then::Pass
+    });
+    let released = std::thread::scope(|scope| {
+        let who = author();
+        let (slow, seen) = (&slow, &seen);
+        let desk = scope.spawn(move || block_on(hand::release(slow, seen, &who, within(20))));
+        assert!(barrier.wait_for(1));
+        pass(&direct, 7, &node).unwrap();
+        barrier.open();
+        desk.join().unwrap()
+    });
+    assert!(!released.unwrap(), "it has booted since");
+    assert_eq!(claims(&mut admin, "kept"), ["network net1 d/h"]);
+    assert_eq!(
+        admin.cell("SELECT COUNT(*) FROM kept.bootstrap_events"),
+        "0"
+    );
+}
+
 /// Between the look and the answer to the question the node boots, as far as its
 /// row or only to the making of the release's tables.
 #[test]

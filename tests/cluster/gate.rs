@@ -339,7 +339,7 @@ fn restarts_go_by_what_the_database_says_now() {
         restart(
             &image_of(&clearance),
             &node("h1"),
-            Some(clearance.record()),
+            (Some(clearance.record()), None),
             "boot-1",
             facts,
         )

@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use sf_firstboot::gate::Decision;
 use support::history::{Cluster, Ended, Event, Minor, name};
@@ -14,14 +15,19 @@ use support::replay::{Random, history};
 use support::shared;
 
 const NODES: usize = 4;
-const SERIES: std::ops::RangeInclusive<Minor> = 5..=9;
+const SERIES: RangeInclusive<Minor> = 5..=9;
 
 /// All that can happen to four nodes with images of five series.
 fn events() -> Vec<Event> {
+    events_of(NODES, &SERIES)
+}
+
+fn events_of(nodes: usize, series: &RangeInclusive<Minor>) -> Vec<Event> {
     let mut all = Vec::new();
-    for node in 0..NODES {
-        all.extend(SERIES.map(|minor| Event::Boot(node, minor)));
-        all.extend([Event::Off(node), Event::Forget(node), Event::Restart(node)]);
+    for node in 0..nodes {
+        all.extend(series.clone().map(|minor| Event::Boot(node, minor)));
+        all.extend([Event::Off(node), Event::Forget(node)]);
+        all.extend([Event::Restart(node), Event::Outage(node)]);
     }
     all
 }
@@ -29,9 +35,13 @@ fn events() -> Vec<Event> {
 /// And with the database: it is lost, and made anew by a node that has not
 /// belonged to the cluster, or that was made to forget it.
 fn all_events() -> Vec<Event> {
-    let mut all = events();
-    for node in 0..NODES {
-        all.extend(SERIES.map(|minor| Event::Bootstrap(node, minor)));
+    all_events_of(NODES, &SERIES)
+}
+
+fn all_events_of(nodes: usize, series: &RangeInclusive<Minor>) -> Vec<Event> {
+    let mut all = events_of(nodes, series);
+    for node in 0..nodes {
+        all.extend(series.clone().map(|minor| Event::Bootstrap(node, minor)));
         all.push(Event::Reset(node));
     }
     all.push(Event::Lose);
@@ -71,6 +81,9 @@ fn every_history_of_four_nodes_and_five_series() {
             let mut next = cluster.clone();
             next.apply(*event);
             next.check();
+            stay_down(&next);
+            // To try again with an answer is to boot: the history goes on there.
+            next.refused.clear();
             if next.torn() {
                 torn += 1;
                 if next.record.is_some() {
@@ -97,6 +110,55 @@ fn every_history_of_four_nodes_and_five_series() {
         seen.len()
     );
     println!("{} states, {steps} steps", seen.len());
+}
+
+/// Daemons that were refused do not start because nobody can be asked.
+fn stay_down(cluster: &Cluster) {
+    for node in cluster.refused.keys() {
+        let mut outage = cluster.clone();
+        assert!(
+            matches!(outage.apply(Event::Outage(*node)), Ended::Stopped(_)),
+            "{cluster:?}"
+        );
+        assert_eq!(&outage, cluster);
+    }
+}
+
+/// The same for three nodes and three series, with the refused ones as nodes that
+/// were booted and may be asked again, in an outage or not.
+#[test]
+fn every_history_with_nodes_whose_daemons_were_refused() {
+    let (nodes, series) = (3, 6..=8);
+    let events = all_events_of(nodes, &series);
+    let mut seen = BTreeSet::new();
+    let mut new = vec![Cluster::new(7)];
+    let (mut stopped, mut back) = (0_u32, 0_u32);
+    while let Some(cluster) = new.pop() {
+        for event in events.iter().filter(|event| cluster.possible(**event)) {
+            let mut next = cluster.clone();
+            let ended = next.apply(*event);
+            next.check();
+            match (event, ended) {
+                (Event::Outage(node), Ended::Stopped(_)) => {
+                    assert!(cluster.refused.contains_key(node), "{cluster:?}");
+                    stopped += 1;
+                }
+                (Event::Outage(node), Ended::Well) => {
+                    assert!(cluster.running.contains_key(node), "{cluster:?}");
+                }
+                (Event::Restart(node), Ended::Well) if cluster.refused.contains_key(node) => {
+                    back += 1;
+                }
+                _ => {}
+            }
+            let next = next.canonical(nodes);
+            if seen.insert(next.clone()) {
+                new.push(next);
+            }
+        }
+    }
+    assert!(stopped > 100 && back > 10, "{stopped} stopped, {back} back");
+    println!("{} states", seen.len());
 }
 
 /// Nodes that run while another one makes the cluster anew are on no record, so

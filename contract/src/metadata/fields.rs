@@ -264,7 +264,7 @@ pub static FIELDS: &[FieldSpec] = &[
     field(
         "pki.libvirt_spice.ca",
         Kind::Pem,
-        "Authority of the SPICE consoles.",
+        "Authority of the SPICE consoles. All of `pki.libvirt_spice` is installed on hypervisors and single nodes alone.",
         None,
         "libvirt_spice = { ca = { credential = \"spice-ca.pem\" } }",
     ),

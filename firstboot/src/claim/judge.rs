@@ -41,8 +41,8 @@ pub fn judge(node: &Node, facts: &Facts) -> Result<Step, Box<Failure>> {
         .own
         .as_ref()
         .filter(|row| row.series.is_some() && !same_machine(&row.instance_id, &node.instance_id));
-    if other.is_some() {
-        return Err(Box::new(clone(node)));
+    if let Some(row) = other {
+        return Err(Box::new(clone(node, &row.role, row.last_boot)));
     }
     let Some(role) = claimed_by(node.role) else {
         let roles: Vec<String> = facts
@@ -65,7 +65,7 @@ pub fn judge(node: &Node, facts: &Facts) -> Result<Step, Box<Failure>> {
             claimed_at: claim.claimed_at,
             resumed: claim.instance_id != node.instance_id,
         }),
-        Some(_) => Err(Box::new(clone(node))),
+        Some(claim) => Err(Box::new(clone(node, &claim.role, claim.last_boot))),
     }
 }
 
@@ -74,44 +74,75 @@ const DESK: &str = "(FILE holds the DSN of an operator's database user: `sf-firs
                     prints its grants; a database-tier node's DSN does too.)";
 
 fn held(node: &Node, claim: &Claim) -> Failure {
+    let renamed = same_machine(&claim.instance_id, &node.instance_id);
     let booted = claim.last_boot.map_or_else(
         || "which has not booted since it was forgotten".to_owned(),
         |at| format!("which last booted {}", clock::at(at)),
     );
-    Failure::new(
+    let failure = Failure::new(
         &codes::CLAIM_HELD,
         format!(
-            "{} may not take the {} role: {} holds it since {}, {booted}",
+            "{} may not take the {} role: {}{} holds it since {}, {booted}",
             node.fqdn,
             claim.role,
+            if renamed {
+                "this same machine, as "
+            } else {
+                ""
+            },
             claim.fqdn,
             clock::at(claim.claimed_at)
         ),
     )
     .value(&claim.fqdn)
     .source("table bootstrap_claims")
-    .remedy(format!(
+    .next_command("sf-firstboot cluster status");
+    if renamed {
+        return failure.remedy(format!(
+            "Where it was renamed for good: run `sf-firstboot cluster forget {} --database-file \
+             FILE`, then `systemctl restart sf-firstboot` here. Else give it its name back \
+             (node.name). {DESK}",
+            claim.fqdn
+        ));
+    }
+    failure.remedy(format!(
         "Give this node an image of another role. Or, to move the role here: stop {} first, run \
          `sf-firstboot cluster release-claim {} --database-file FILE`, then `systemctl restart \
          sf-firstboot` on this node. {DESK}",
         claim.fqdn, claim.role
     ))
-    .next_command("sf-firstboot cluster status")
 }
 
-fn clone(node: &Node) -> Failure {
+/// What people call a machine of that role.
+fn called(role: &str) -> String {
+    match role {
+        "hypervisor" => "a hypervisor".into(),
+        "single-node" => "a single node".into(),
+        other => format!("a {other} node"),
+    }
+}
+
+/// `role` and `last_boot` are the other machine's.
+fn clone(node: &Node, role: &str, last_boot: Option<f64>) -> Failure {
     let name = &node.fqdn;
+    let booted = last_boot
+        .map(|at| format!(" that last booted {}", clock::at(at)))
+        .unwrap_or_default();
     Failure::new(
         &codes::NODE_CLONE,
-        format!("another machine has joined the cluster under the name {name}"),
+        format!(
+            "another machine, {}{booted}, has joined the cluster as {name}",
+            called(role)
+        ),
     )
     .value(name)
-    .source("metadata field node.name, and this machine's hardware and machine-id")
+    .source("metadata field node.name")
     .remedy(format!(
         "If this machine replaces that one, and that one is off for good: run \
          `sf-firstboot cluster forget {name} --database-file FILE`, then `systemctl restart \
          sf-firstboot` here. If that one is alive, this is a copy of its disk or metadata: give \
-         this node a name of its own. {DESK}"
+         this node a name of its own. They are told apart by the firmware's product UUID, \
+         or else by machine-id. {DESK}"
     ))
     .next_command("sf-firstboot cluster status")
 }
@@ -144,6 +175,8 @@ mod tests {
         NodeRow {
             series: passed.then(|| "0.7".parse().unwrap()),
             instance_id: machine.into(),
+            role: "hypervisor".into(),
+            last_boot: Some(2000.0),
         }
     }
 
@@ -260,6 +293,37 @@ mod tests {
             ..Facts::default()
         };
         let failure = judge(&node("hv5", Role::Hypervisor, "c/d"), &facts).unwrap_err();
+        insta::assert_snapshot!(failure.what, @"another machine, a hypervisor that last booted 1970-01-01 00:33:20 UTC, has joined the cluster as hv5");
+        assert_eq!(failure.source.as_deref(), Some("metadata field node.name"));
         assert!(failure.remedy_text().contains("cluster forget hv5"));
+        // Forgotten, but for its claim.
+        let facts = Facts {
+            claims: vec![Claim {
+                last_boot: None,
+                ..claim("net1", "a/b")
+            }],
+            ..Facts::default()
+        };
+        let failure = judge(&node("net1", Role::Network, "c/d"), &facts).unwrap_err();
+        assert_eq!(
+            failure.what,
+            "another machine, a network node, has joined the cluster as net1"
+        );
+        // Renamed: by the same hardware, whatever the disk.
+        let facts = Facts {
+            claims: vec![claim("net1", "a/b")],
+            ..Facts::default()
+        };
+        let failure = judge(&node("gw", Role::Network, "new/b"), &facts).unwrap_err();
+        assert!(
+            failure.what.contains("this same machine, as net1 holds it"),
+            "{failure}"
+        );
+        let remedy = failure.remedy_text();
+        assert!(
+            remedy.contains("cluster forget net1 --database-file FILE")
+                && !remedy.contains("stop net1"),
+            "{remedy}"
+        );
     }
 }

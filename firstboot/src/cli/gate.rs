@@ -10,7 +10,7 @@ use sf_contract::failure::Kind;
 use super::Outcome;
 use crate::codes;
 use crate::database::{self, Connector};
-use crate::engine::{self, node};
+use crate::engine::{self, node, refused};
 use crate::failure::Failure;
 use crate::fleet::trace;
 use crate::gate::{self, May};
@@ -49,10 +49,7 @@ impl Command {
             .next_command("sf-firstboot status")
             .into());
         };
-        let connector = loaded.map(|loaded| {
-            let limit = loaded.metadata.database.connect_timeout.min(LIMIT);
-            Connector::of(&loaded.metadata).connect_timeout(limit)
-        });
+        let connector = loaded.map(|loaded| Connector::of(&loaded.metadata).within(LIMIT));
         let boot = identity::boot_id(paths);
         let (gate_image, gate_node) = (
             node::gate_image(&image),
@@ -64,11 +61,16 @@ impl Command {
         let may = gate::restart(
             &gate_image,
             &gate_node,
-            stored.as_ref(),
+            (stored.as_ref(), refused::kept(paths).as_ref()),
             &boot,
             live.as_ref(),
         )
-        .map_err(|failure| *failure)?;
+        .map_err(|failure| {
+            if live.is_some() {
+                refused::leave(paths, std::slice::from_ref(&*failure));
+            }
+            *failure
+        })?;
         if may == May::Unrecorded
             && let Some(connector) = &connector
         {
@@ -77,9 +79,15 @@ impl Command {
             );
             match asked(record(connector, &gate_image, &gate_node, &boot)) {
                 // Others came first: now it is known that this one may not run.
-                Err(Some(failure)) if failure.kind() == Kind::Refused => return Err(failure.into()),
+                Err(Some(failure)) if failure.kind() == Kind::Refused => {
+                    refused::leave(paths, std::slice::from_ref(&failure));
+                    return Err(failure.into());
+                }
                 Ok(()) | Err(_) => {}
             }
+        }
+        if may != May::ClearedEarlier {
+            refused::lift(paths);
         }
         tracing::info!(unit = self.unit, "may start: {may}");
         Ok(())
@@ -106,6 +114,8 @@ async fn record(
     boot: &str,
 ) -> Result<(), Failure> {
     let deadline = Instant::now() + LIMIT;
+    // One connection for both: a silent host would cost its time twice.
+    let connector = &connector.clone().keeping();
     let clearance = gate::pass(connector, image, node, boot, deadline, &mut |_| {}).await?;
     let mut session = connector.connect().await?;
     let progress = gate::Progress {

@@ -9,12 +9,13 @@ use crate::card::Card;
 use crate::codes;
 use crate::engine::node::Invalid;
 use crate::failure::Failure;
+use crate::plain;
 
 /// Of every JSON object that is printed; raised when a field goes or changes
 /// its meaning, not when one is added.
 const SCHEMA: u32 = 1;
 
-/// Data, to standard output. `false`: the reader has gone away (`| head`),
+/// Data, to standard output, as it is: whoever paints it has made it plain. `false`: the reader has gone away (`| head`),
 /// which is no failure.
 pub(super) fn put(text: &str) -> Result<bool, Failure> {
     let mut out = io::stdout().lock();
@@ -29,9 +30,9 @@ pub(super) fn put(text: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Data, for whoever may have gone away.
+/// Data in plain text, for whoever may have gone away.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    put(text).map(drop)
+    put(&plain::text(text)).map(drop)
 }
 
 /// One JSON object, with its schema.
@@ -39,7 +40,7 @@ pub(super) fn print_json(mut value: Value) -> Outcome {
     if let Some(object) = value.as_object_mut() {
         object.insert("schema".into(), SCHEMA.into());
     }
-    print(&format!("{value:#}\n"))?;
+    put(&plain::json(&format!("{value:#}\n")))?;
     Ok(())
 }
 
@@ -55,7 +56,7 @@ pub(super) fn print_failed(card: &Card) -> Outcome {
 
 /// Narration: to standard error.
 pub(super) fn narrate(text: &str) {
-    let _closed = io::stderr().lock().write_all(text.as_bytes());
+    let _closed = io::stderr().lock().write_all(plain::text(text).as_bytes());
 }
 
 /// Metadata that is wrong, for a person: each mistake is shown once, in its

@@ -6,6 +6,7 @@ use fs_err as fs;
 use super::confirm::Question;
 use super::{Outcome, need_root, print};
 use crate::codes;
+use crate::configure::ledger;
 use crate::engine::lock;
 use crate::failure::Failure;
 use crate::image::{Given, Image};
@@ -15,7 +16,8 @@ use crate::units;
 
 /// Makes this node's next boot a first boot: forgets markers, clearance, kept metadata, its cluster.
 ///
-/// Removes what is in /var/lib/sf-firstboot and /run/sf-firstboot. Instances, disks and
+/// Removes what is in /var/lib/sf-firstboot and /run/sf-firstboot, but for the list of the
+/// files that the agent wrote: the next run removes those that it does not want. Instances, disks and
 /// everything else under /srv stay, and so does the database: for that there is
 /// `cluster forget`. Refused while daemons run.
 #[derive(Debug, Args)]
@@ -119,7 +121,8 @@ fn untold(why: &str, command: &str) -> Failure {
     .next_command(command)
 }
 
-/// Removes everything in a folder but the lock that is held; how many files.
+/// Removes everything in a folder but the lock that is held, and the list of
+/// files that are still there; how many files.
 fn empty(folder: &std::path::Path) -> std::io::Result<usize> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -129,7 +132,10 @@ fn empty(folder: &std::path::Path) -> std::io::Result<usize> {
     let mut removed = 0;
     for entry in entries {
         let entry = entry?;
-        if entry.file_name() == lock::FILE {
+        if [lock::FILE, ledger::FILE]
+            .iter()
+            .any(|kept| entry.file_name() == *kept)
+        {
             continue;
         }
         if entry.file_type()?.is_dir() {

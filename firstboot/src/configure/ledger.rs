@@ -13,7 +13,7 @@ use crate::state::unwritable;
 use crate::write::{self, Access};
 
 /// In the state folder: a JSON list of paths.
-const FILE: &str = "files.json";
+pub const FILE: &str = "files.json";
 
 /// The files of a run, beside those of the runs before.
 #[derive(Debug)]

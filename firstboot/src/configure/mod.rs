@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use fs_err as fs;
 use sf_contract::metadata::node::NodeMetadata;
+use sf_contract::role::Role;
 use sf_contract::secret::Secret;
 use zeroize::Zeroizing;
 
@@ -41,7 +42,7 @@ pub struct Planned {
 }
 
 /// The files that [`write_all`] keeps, in its order.
-pub fn planned(metadata: &NodeMetadata) -> Vec<Planned> {
+pub fn planned(role: Role, metadata: &NodeMetadata) -> Vec<Planned> {
     let planned = |path: &str, access: &str| Planned {
         path: path.to_owned(),
         access: access.to_owned(),
@@ -49,7 +50,8 @@ pub fn planned(metadata: &NodeMetadata) -> Vec<Planned> {
     let mut files = vec![planned("/etc/sf/config", "0440 root:sudo")];
     // Which number the group has does not matter here, only that it is not root's.
     let qemu = u32::MAX;
-    files.extend(pki::files(&metadata.pki, Some(qemu)).iter().map(|file| {
+    let pki = pki::files(&metadata.pki, role, Some(qemu));
+    files.extend(pki.iter().map(|file| {
         let group = if file.access.group == qemu {
             "libvirt-qemu"
         } else {
@@ -77,7 +79,7 @@ pub fn write_all(
     let rendered =
         settings::render(image, metadata, settings::Cluster::Known(cluster)).map_err(first)?;
     let files = ["/etc/sf/config", "/etc/hostname", "/etc/hosts"].map(str::to_owned);
-    let pki = pki::files(&metadata.pki, None);
+    let pki = pki::files(&metadata.pki, image.role(), None);
     let ledger = Ledger::open(
         paths,
         files
@@ -95,7 +97,8 @@ pub fn write_all(
         },
     )?;
     // First what is referred to, then what refers to it.
-    for file in pki::files(&metadata.pki, group_id(&groups, "libvirt-qemu")) {
+    let qemu = group_id(&groups, "libvirt-qemu");
+    for file in pki::files(&metadata.pki, image.role(), qemu) {
         // The line break at the end of a file is no part of a value.
         let content = Zeroizing::new(format!("{}\n", file.content.expose().trim_end()));
         put(paths, &file.path, content.as_bytes(), file.access)?;

@@ -2,6 +2,7 @@
 //! node, and where libvirt's qemu.conf points for the SPICE consoles.
 
 use sf_contract::metadata::node::Pki;
+use sf_contract::role::Role;
 use sf_contract::secret::Secret;
 
 use crate::write::Access;
@@ -22,10 +23,11 @@ pub struct File<'p> {
     pub access: Access,
 }
 
-/// What the metadata gives, as files. `qemu` is the group that QEMU's
+/// What the metadata gives a node of that role, as files: consoles are served
+/// where instances run. `qemu` is the group that QEMU's
 /// processes have, which must read the key of their consoles: as a member of
 /// it and not as everybody.
-pub fn files(pki: &Pki, qemu: Option<u32>) -> Vec<File<'_>> {
+pub fn files(pki: &Pki, role: Role, qemu: Option<u32>) -> Vec<File<'_>> {
     let private = Access {
         mode: 0o640,
         group: qemu.unwrap_or(0),
@@ -40,6 +42,7 @@ pub fn files(pki: &Pki, qemu: Option<u32>) -> Vec<File<'_>> {
         (SPICE, "server-key.pem", &spice.key, private),
     ]
     .into_iter()
+    .filter(|(folder, ..)| *folder != SPICE || role.runs_instances())
     .filter_map(|(folder, name, content, access)| {
         Some(File {
             path: format!("{folder}/{name}"),
@@ -67,14 +70,17 @@ mod tests {
                 key: Some(Secret::new("spice key")),
             },
         };
-        let listed: Vec<String> = files(&pki, Some(64055))
-            .iter()
-            .map(|file| {
-                let Access { mode, group } = file.access;
-                format!("{mode:o} 0:{group} {} {}", file.path, file.content.expose())
-            })
-            .collect();
-        insta::assert_snapshot!(listed.join("\n"), @"
+        let listed = |role| -> Vec<String> {
+            files(&pki, role, Some(64055))
+                .iter()
+                .map(|file| {
+                    let Access { mode, group } = file.access;
+                    format!("{mode:o} 0:{group} {} {}", file.path, file.content.expose())
+                })
+                .collect()
+        };
+        let all = listed(Role::Hypervisor);
+        insta::assert_snapshot!(all.join("\n"), @"
         644 0:0 /etc/pki/sf/ca.pem ca
         644 0:0 /etc/pki/sf/certificate.pem certificate
         600 0:0 /etc/pki/sf/key.pem key
@@ -82,6 +88,10 @@ mod tests {
         644 0:0 /etc/pki/libvirt-spice/server-cert.pem spice certificate
         640 0:64055 /etc/pki/libvirt-spice/server-key.pem spice key
         ");
-        assert!(files(&Pki::default(), None).is_empty());
+        assert_eq!(listed(Role::SingleNode), all);
+        for role in [Role::Network, Role::DatabaseTier] {
+            assert_eq!(listed(role), all[..3], "{role}");
+        }
+        assert!(files(&Pki::default(), Role::Hypervisor, None).is_empty());
     }
 }

@@ -28,6 +28,7 @@ pub struct Connector {
     timeout: Duration,
     ca: Option<Ca>,
     parking: Option<Parking>,
+    pub(super) hurried: bool,
 }
 
 /// Where the authority of the servers' certificates is.
@@ -61,6 +62,7 @@ impl Connector {
             timeout: DEFAULT_TIMEOUT,
             ca: None,
             parking: None,
+            hurried: false,
         }
     }
 
@@ -93,6 +95,17 @@ impl Connector {
     #[must_use]
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// For a conversation that has so long in all: each host has its share, so one
+    /// that says nothing leaves time for those behind it. Nobody looks then what
+    /// else may listen there.
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        let hosts = u32::try_from(self.targets().len()).unwrap_or(u32::MAX);
+        self.timeout = self.timeout.min(limit / hosts.max(1));
+        self.hurried = true;
         self
     }
 

@@ -18,8 +18,8 @@ impl Connector {
     pub(super) async fn timed_out(&self, target: &Target<'_>, started: Instant) -> Failure {
         let name = target.name();
         let greeting = match target {
-            Target::Host(host) => probe::greeting(host).await,
-            Target::Socket(_) => None,
+            Target::Host(host) if !self.hurried => probe::greeting(host).await,
+            Target::Host(_) | Target::Socket(_) => None,
         };
         if let Some(Greeting::Other(said)) = &greeting {
             return self.not_mariadb(&name, said);

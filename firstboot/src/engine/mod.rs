@@ -5,7 +5,9 @@
 //! ordered after this one.)
 
 pub mod lock;
+mod names;
 pub mod node;
+pub mod refused;
 
 use std::time::{Duration, Instant};
 
@@ -95,10 +97,12 @@ fn attempt(paths: &Paths, reporter: &mut Reporter) -> Result<(), Vec<Failure>> {
     // A look-up of a name may hang in a thread for longer than anybody waits.
     runtime.shutdown_background();
     result.map_err(|failures| {
-        failures
+        let placed: Vec<Failure> = failures
             .into_iter()
             .map(|failure| node.placed(node.about_dsn(failure)))
-            .collect()
+            .collect();
+        refused::leave(paths, &placed);
+        placed
     })
 }
 
@@ -147,8 +151,12 @@ async fn phases(
         })
         .await
         .map_err(one)?;
-    let session = link.into_session();
-    let membership = Membership::of(&cluster.operations);
+    let mut session = link.into_session();
+    let mut membership = Membership::of(&cluster.operations);
+    if let Some(membership) = &mut membership {
+        let own = node.gate_node(paths);
+        membership.names = names::joined_as(paths, &own, session.as_mut()).await;
+    }
     let cluster = FromCluster {
         auth_secret_seed: cluster.auth_secret_seed,
         config: cluster.config,
@@ -165,6 +173,7 @@ async fn phases(
         session.release().await;
     }
     keep(paths, clearance.record()).map_err(one)?;
+    refused::lift(paths);
     if let Some(membership) = &membership {
         state::keep_membership(paths, membership).map_err(one)?;
     }

@@ -14,7 +14,7 @@ use crate::failure::Failure;
 /// A row of `bootstrap_events`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
-    /// UNIX seconds, by the clock of the desk.
+    /// UNIX seconds, by the server's clock.
     pub at: f64,
     /// `forget`, `release-claim`.
     pub action: String,
@@ -174,6 +174,14 @@ pub async fn release(
 ) -> Result<bool, Failure> {
     let (role, holder) = (seen.role.as_str(), seen.fqdn.as_str());
     once(connector, deadline, async |session, id| {
+        let rows = session
+            .rows(
+                "reading when the holder booted",
+                "SELECT CAST(last_boot AS CHAR) FROM bootstrap_nodes WHERE fqdn = ?",
+                &[holder.into()],
+            )
+            .await?;
+        let booted = rows.first().and_then(|row| row.text(0)).map(str::to_owned);
         if !claim::read_all(session).await?.contains(seen) {
             return Ok(false);
         }
@@ -181,8 +189,18 @@ pub async fn release(
         let matched = session
             .execute(&Statement {
                 doing: "releasing the claim",
-                sql: "DELETE FROM bootstrap_claims WHERE role = ? AND fqdn = ?",
-                args: vec![role.into(), holder.into()],
+                // A holder that boots takes its claim anew with nothing changed in
+                // it; that it has booted is in its row.
+                sql: "DELETE FROM bootstrap_claims WHERE role = ? AND fqdn = ? \
+                      AND instance_id = ? AND (SELECT CAST(last_boot AS CHAR) \
+                      FROM bootstrap_nodes WHERE fqdn = ?) <=> ?",
+                args: vec![
+                    role.into(),
+                    holder.into(),
+                    seen.instance_id.as_str().into(),
+                    holder.into(),
+                    Arg::from(booted),
+                ],
             })
             .await?;
         if matched == 0 {

@@ -87,7 +87,8 @@ pub struct Member {
     pub image_version: String,
     /// How far it came.
     pub phase: String,
-    /// When it last booted, UNIX seconds by the server's clock.
+    /// When the agent last ran there, UNIX seconds by the server's clock: of a node
+    /// that waits, its latest attempt.
     pub last_boot: f64,
     /// Code of the failure.
     pub last_error: Option<String>,
@@ -117,6 +118,8 @@ pub struct SeriesSlot {
 pub struct Fleet {
     /// The server that was asked.
     pub server: String,
+    /// When that was, UNIX seconds by its clock, as all times here.
+    pub now: f64,
     /// Has the cluster been bootstrapped, as a whole?
     pub bootstrapped: bool,
     /// The series that may run.
@@ -149,6 +152,7 @@ async fn read_all(session: &mut Session) -> Result<Fleet, SqlError> {
     let tables = schema::state(session).await?;
     let mut fleet = Fleet {
         server: session.server().to_owned(),
+        now: session.now(),
         ..Fleet::default()
     };
     if tables.has("bootstrap_operations") {

@@ -1,13 +1,12 @@
 //! The fleet as text, for a person: totals first, nodes that need somebody
-//! first, a hundred columns wide at most, and less on a narrow terminal.
+//! first, as wide as the terminal; elsewhere nothing is cut.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::{Fleet, Member, State};
 use crate::clock;
-
-/// The widest that a line gets.
-pub const WIDTH: usize = 100;
+use crate::plain;
 
 /// Between two columns.
 const GAP: usize = 2;
@@ -15,27 +14,23 @@ const GAP: usize = 2;
 /// Width of the labels at the left of what is no node.
 const LABEL: usize = 11;
 
-/// A name is cut to no less than this.
-const SHORTEST_NAME: usize = 12;
+/// A name or an image's version is cut to no less than this.
+const SHORTEST: usize = 12;
 
 /// How it is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Look {
     /// With colours.
     pub colour: bool,
     /// How many nodes are listed at most; `None` is all.
     pub nodes: Option<usize>,
-    /// Columns of the terminal, [`WIDTH`] at most.
-    pub width: usize,
+    /// Columns of the terminal; `None` where there is none.
+    pub width: Option<usize>,
 }
 
-impl Default for Look {
-    fn default() -> Self {
-        Self {
-            colour: false,
-            nodes: None,
-            width: WIDTH,
-        }
+impl Look {
+    fn columns(self) -> usize {
+        self.width.unwrap_or(usize::MAX)
     }
 }
 
@@ -63,28 +58,26 @@ pub fn totals(fleet: &Fleet) -> String {
     format!("{} {noun}: {}", fleet.nodes.len(), counts.join(", "))
 }
 
-/// Everything, as lines; `now` in UNIX seconds.
-pub fn render(fleet: &Fleet, now: f64, look: Look) -> String {
+/// Everything, as lines; no control characters but those of colours.
+pub fn render(fleet: &Fleet, look: Look) -> String {
     let mut text = totals(fleet);
     text.push_str("\n\n");
     let shown = look.nodes.unwrap_or(usize::MAX).min(fleet.nodes.len());
     let domain = common_domain(&fleet.nodes);
     let members = &fleet.nodes[..shown];
     if !members.is_empty() {
-        text.push_str(&nodes(members, &domain, now, look));
+        text.push_str(&nodes(members, &domain, fleet.now, look));
         if shown < fleet.nodes.len() {
             let _infallible = writeln!(text, "and {} more", fleet.nodes.len() - shown);
         }
         if !domain.is_empty() {
-            let _infallible = writeln!(text, "(names without {domain})");
+            let _infallible = writeln!(text, "(names without {})", plain::line(&domain));
         }
         text.push('\n');
     }
     for (label, value) in facts(fleet) {
-        for (index, line) in wrapped(&value, look.width.saturating_sub(LABEL).max(LABEL))
-            .iter()
-            .enumerate()
-        {
+        let room = look.columns().saturating_sub(LABEL).max(LABEL);
+        for (index, line) in wrapped(&plain::line(&value), room).iter().enumerate() {
             let label = if index == 0 { label } else { "" };
             let _infallible = writeln!(text, "{label:<10} {line}");
         }
@@ -100,6 +93,7 @@ fn nodes(members: &[Member], domain: &str, now: f64, look: Look) -> String {
         "STATE", "NODE", "ROLE", "SERIES", "IMAGE", "PHASE", "BOOTED", "ERROR",
     ];
     const NAME: usize = 1;
+    const IMAGE: usize = 4;
     let mut rows: Vec<[String; 8]> = vec![HEAD.map(str::to_owned)];
     rows.extend(members.iter().map(|node| {
         [
@@ -115,17 +109,25 @@ fn nodes(members: &[Member], domain: &str, now: f64, look: Look) -> String {
             clock::ago(node.last_boot, now),
             node.last_error.clone().unwrap_or_default(),
         ]
+        .map(|cell| plain::line(&cell).into_owned())
     }));
     let mut widths: Vec<usize> = (0..HEAD.len())
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
         .map(Option::unwrap_or_default)
         .collect();
-    let shortest = SHORTEST_NAME.min(widths[NAME]);
-    let mut dispensable = DISPENSABLE.iter();
-    loop {
+    let surplus = |widths: &[usize]| {
         let shown = widths.iter().filter(|width| **width > 0).count();
         let total = widths.iter().sum::<usize>() + GAP * (shown - 1);
-        let surplus = total.saturating_sub(look.width);
+        total.saturating_sub(look.columns())
+    };
+    // A version says most where it begins, and all of it is in the JSON.
+    let least = SHORTEST.min(widths[IMAGE]);
+    widths[IMAGE] = widths[IMAGE].saturating_sub(surplus(&widths)).max(least);
+    let names: Vec<String> = rows.iter().map(|row| row[NAME].clone()).collect();
+    let (shortest, _) = shortened(&names, SHORTEST.min(widths[NAME]));
+    let mut dispensable = DISPENSABLE.iter();
+    loop {
+        let surplus = surplus(&widths);
         if widths[NAME] >= shortest + surplus {
             widths[NAME] -= surplus;
             break;
@@ -136,13 +138,20 @@ fn nodes(members: &[Member], domain: &str, now: f64, look: Look) -> String {
         };
         widths[*column] = 0;
     }
+    let (width, names) = shortened(&names, widths[NAME]);
+    widths[NAME] = width;
+    for (row, name) in rows.iter_mut().zip(names) {
+        row[NAME] = name;
+    }
+    // Whatever the terminal's width: up to its name a node is shown.
+    let most = look.columns().max(widths[0] + GAP + width);
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths).filter(|(_, width)| **width > 0) {
             let _infallible = write!(line, "{:<1$}", cut(cell, *width), width + GAP);
         }
-        let line = cut(line.trim_end(), look.width);
+        let line = cut(line.trim_end(), most);
         let paint = index
             .checked_sub(1)
             .and_then(|index| members.get(index))
@@ -257,6 +266,32 @@ fn common_domain(nodes: &[Member]) -> String {
     }
 }
 
+/// Names cut to `width`, or to the next width at which no two become the same:
+/// behind, or where they differ there, in the middle.
+fn shortened(names: &[String], width: usize) -> (usize, Vec<String>) {
+    let longest = names.iter().map(|name| name.chars().count()).max();
+    for width in width..longest.unwrap_or_default() {
+        for how in [cut, cut_inside] {
+            let short: Vec<String> = names.iter().map(|name| how(name, width)).collect();
+            if short.iter().collect::<BTreeSet<_>>().len() == names.len() {
+                return (width, short);
+            }
+        }
+    }
+    (longest.unwrap_or_default().max(width), names.to_vec())
+}
+
+fn cut_inside(text: &str, width: usize) -> String {
+    let count = text.chars().count();
+    if count <= width {
+        return text.to_owned();
+    }
+    let kept = width.saturating_sub(2);
+    let head: String = text.chars().take(kept.div_ceil(2)).collect();
+    let tail: String = text.chars().skip(count - kept / 2).collect();
+    format!("{head}..{tail}")
+}
+
 fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
@@ -284,178 +319,4 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{SeriesSlot, hand::Event};
-    use super::*;
-    use crate::claim::Claim;
-    use crate::database::OperationRecord;
-    use proptest::prelude::*;
-
-    const NOW: f64 = 1_763_902_698.0;
-
-    fn member(state: State, fqdn: &str, error: Option<&str>) -> Member {
-        Member {
-            state,
-            fqdn: fqdn.into(),
-            role: "hypervisor".into(),
-            series: (error != Some("SF-GATE-VERSION")).then(|| "0.8".into()),
-            release: "0.8.1".into(),
-            image_version: "0.8.1-1".into(),
-            phase: if error.is_some() {
-                "preflight"
-            } else {
-                "ready"
-            }
-            .into(),
-            last_boot: NOW - 130.0,
-            last_error: error.map(str::to_owned),
-        }
-    }
-
-    fn fleet(nodes: Vec<Member>) -> Fleet {
-        Fleet {
-            server: "db1:3306".into(),
-            bootstrapped: true,
-            series: vec![SeriesSlot {
-                slot: 0,
-                series: "0.8".into(),
-                predecessor: Some("0.7".into()),
-                release: "0.8.1".into(),
-                introduced_at: NOW - 9000.0,
-                introduced_by: "db1.example.com".into(),
-                nodes: nodes.len(),
-            }],
-            claims: vec![Claim {
-                role: "network".into(),
-                fqdn: "net1.example.com".into(),
-                instance_id: "x".into(),
-                claimed_at: NOW - 600.0,
-                last_boot: None,
-            }],
-            schema_maker: None,
-            nodes,
-            operations: vec![OperationRecord {
-                name: "auth-secret-seed".into(),
-                outcome: "created".into(),
-                fingerprint: "withheld".into(),
-                completed_at: NOW - 9000.0,
-                completed_by: "db1.example.com".into(),
-                agent_version: "0.1.0".into(),
-                image_version: "0.8.1-1".into(),
-            }],
-            events: vec![Event {
-                at: NOW - 60.0,
-                action: "forget".into(),
-                subject: "hv9.example.com".into(),
-                detail: String::new(),
-                by_user: "alice".into(),
-                by_host: "desk".into(),
-            }],
-        }
-    }
-
-    #[test]
-    fn a_first_boot_from_one_desk() {
-        let mut net = member(State::Ready, "net1.example.com", None);
-        net.role = "network".into();
-        let fleet = fleet(vec![
-            member(State::Failed, "hv17.example.com", Some("SF-PKI-EXPIRED")),
-            member(State::Refused, "hv3.example.com", Some("SF-GATE-VERSION")),
-            member(
-                State::Waiting,
-                "hv4.example.com",
-                Some("SF-DAEMON-NOT-READY"),
-            ),
-            member(State::Ready, "hv1.example.com", None),
-            net,
-        ]);
-        insta::assert_snapshot!(render(&fleet, NOW, Look::default()), @r"
-        5 nodes: 2 ready, 1 waiting, 1 REFUSED, 1 FAILED
-
-        STATE    NODE  ROLE        SERIES  IMAGE    PHASE      BOOTED  ERROR
-        FAILED   hv17  hypervisor  0.8     0.8.1-1  preflight  2m      SF-PKI-EXPIRED
-        REFUSED  hv3   hypervisor  -       0.8.1-1  preflight  2m      SF-GATE-VERSION
-        waiting  hv4   hypervisor  0.8     0.8.1-1  preflight  2m      SF-DAEMON-NOT-READY
-        ready    hv1   hypervisor  0.8     0.8.1-1  ready      2m
-        ready    net1  network     0.8     0.8.1-1  ready      2m
-        (names without .example.com)
-
-        series     0.8, 5 nodes, in slot 0 since 2025-11-23 10:28:18 UTC (release 0.8.1, by db1.example.com)
-                   the other slot is free
-        role       network is held by net1.example.com since 2025-11-23 12:48:18 UTC
-        bootstrap  done: 1 operations, the last by db1.example.com, 2025-11-23 10:28:18 UTC
-        by hand    forget hv9.example.com by alice on desk, 2025-11-23 12:57:18 UTC
-        database   db1:3306
-        ");
-        let short = render(
-            &fleet,
-            NOW,
-            Look {
-                colour: true,
-                nodes: Some(1),
-                ..Look::default()
-            },
-        );
-        assert!(short.contains("and 4 more"), "{short}");
-        assert!(short.contains("\x1b[31mFAILED"), "{short}");
-    }
-
-    #[test]
-    fn on_a_narrow_terminal_the_reason_stays() {
-        let mut tier = member(State::Waiting, "a-database-node.example.com", None);
-        tier.role = "database-tier".into();
-        tier.last_error = Some("SF-DAEMON-NOT-READY".into());
-        let members = [
-            member(State::Failed, "hv17.example.com", Some("SF-PKI-EXPIRED")),
-            tier,
-        ];
-        let at = |width| {
-            let look = Look {
-                width,
-                ..Look::default()
-            };
-            nodes(&members, ".example.com", NOW, look)
-        };
-        insta::assert_snapshot!(at(80), @r"
-        STATE    NODE             ROLE           SERIES  BOOTED  ERROR
-        FAILED   hv17             hypervisor     0.8     2m      SF-PKI-EXPIRED
-        waiting  a-database-node  database-tier  0.8     2m      SF-DAEMON-NOT-READY
-        ");
-        insta::assert_snapshot!(at(60), @r"
-        STATE    NODE            SERIES  BOOTED  ERROR
-        FAILED   hv17            0.8     2m      SF-PKI-EXPIRED
-        waiting  a-database-n..  0.8     2m      SF-DAEMON-NOT-READY
-        ");
-        insta::assert_snapshot!(at(40), @r"
-        STATE    NODE          ERROR
-        FAILED   hv17          SF-PKI-EXPIRED
-        waiting  a-database..  SF-DAEMON-NOT-R..
-        ");
-    }
-
-    #[test]
-    fn an_empty_database_is_said_in_words() {
-        let text = render(&Fleet::default(), NOW, Look::default());
-        assert!(text.starts_with("no nodes: the cluster has not been bootstrapped\n"));
-    }
-
-    proptest! {
-        /// Whatever nodes are called and whatever happened to them.
-        #[test]
-        fn no_line_is_wider_than_promised(
-            width in 50..=WIDTH,
-            names in prop::collection::vec("[a-z0-9-]{1,63}(\\.[a-z]{1,60}){0,3}", 1..6),
-            error in prop::sample::select(crate::codes::ALL.iter().map(|code| code.id).collect::<Vec<_>>()),
-        ) {
-            let nodes = names.iter().map(|name| member(State::Failed, name, Some(error))).collect();
-            let look = Look { width, ..Look::default() };
-            let text = render(&fleet(nodes), NOW, look);
-            for line in text.lines() {
-                prop_assert!(line.chars().count() <= width, "{line}");
-                prop_assert!(line.is_ascii());
-            }
-            // The reason is never what is cut.
-            prop_assert!(text.contains(error), "{text}");
-        }
-    }
-}
+mod tests;

@@ -155,7 +155,7 @@ async fn within(
     work: impl AsyncFnOnce(&mut Session) -> Result<(), SqlError>,
 ) -> Result<(), Failure> {
     let attempt = async {
-        let mut session = connector.clone().connect_timeout(LIMIT).connect().await?;
+        let mut session = connector.clone().within(LIMIT).connect().await?;
         let result = work(&mut session).await.map_err(SqlError::into_failure);
         session.close().await;
         result

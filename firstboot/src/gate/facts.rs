@@ -22,13 +22,17 @@ pub struct Slot {
 }
 
 /// The node's own row of `bootstrap_nodes`, as far as versions go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct NodeRow {
     /// The series it was last cleared for; `None` for a node that has never
     /// passed the gate.
     pub series: Option<Series>,
     /// [`crate::identity::machine_id`], to notice another machine of that name.
     pub instance_id: String,
+    /// What that machine is for, to tell people.
+    pub role: String,
+    /// When it last ran the agent, UNIX seconds; to tell people.
+    pub last_boot: Option<f64>,
 }
 
 /// The other nodes of one series: enough to decide, and to tell people. A whole
@@ -198,13 +202,14 @@ async fn read_nodes(session: &mut Session, fqdn: &str, facts: &mut Facts) -> Res
     let rows = session
         .rows(
             "reading which nodes run which series",
-            "SELECT 'own', fqdn, series, instance_id FROM bootstrap_nodes WHERE fqdn = ? \
+            "SELECT 'own', fqdn, series, instance_id, role, CAST(last_boot AS CHAR) \
+              FROM bootstrap_nodes WHERE fqdn = ? \
              UNION ALL \
-             (SELECT 'other', n.fqdn, n.series, NULL FROM cluster_series c \
+             (SELECT 'other', n.fqdn, n.series, NULL, NULL, NULL FROM cluster_series c \
               JOIN bootstrap_nodes n ON n.series = c.series \
               WHERE c.slot = 0 AND n.fqdn <> ? ORDER BY n.fqdn LIMIT 6) \
              UNION ALL \
-             (SELECT 'other', n.fqdn, n.series, NULL FROM cluster_series c \
+             (SELECT 'other', n.fqdn, n.series, NULL, NULL, NULL FROM cluster_series c \
               JOIN bootstrap_nodes n ON n.series = c.series \
               WHERE c.slot = 1 AND n.fqdn <> ? ORDER BY n.fqdn LIMIT 6)",
             &[fqdn.into(), fqdn.into(), fqdn.into()],
@@ -217,6 +222,8 @@ async fn read_nodes(session: &mut Session, fqdn: &str, facts: &mut Facts) -> Res
                 facts.own = Some(NodeRow {
                     series,
                     instance_id: row.string(3),
+                    role: row.string(4),
+                    last_boot: row.text(5).and_then(|text| text.parse().ok()),
                 });
             }
             Ok(Some(series)) => {
@@ -240,6 +247,21 @@ async fn read_nodes(session: &mut Session, fqdn: &str, facts: &mut Facts) -> Res
         }
     }
     Ok(())
+}
+
+/// The [`crate::identity::machine_id`] on record under a name.
+pub(crate) async fn machine_of(
+    session: &mut Session,
+    fqdn: &str,
+) -> Result<Option<String>, SqlError> {
+    let rows = session
+        .rows(
+            "looking for this machine's earlier name",
+            "SELECT instance_id FROM bootstrap_nodes WHERE fqdn = ?",
+            &[fqdn.into()],
+        )
+        .await?;
+    Ok(rows.first().map(|row| row.string(0)))
 }
 
 /// Counts those that are not named. Only a refusal tells the number, and the

@@ -10,6 +10,7 @@ mod clearance;
 mod decide;
 mod facts;
 mod pass;
+mod refusal;
 mod rehearse;
 mod restart;
 
@@ -17,8 +18,9 @@ pub use clearance::{Clearance, ClearanceRecord};
 pub use decide::{Decision, How, Image, decide};
 pub use facts::{Facts, NodeRow, Others, Slot, facts};
 pub use pass::{Node, Progress, pass, progress};
+pub use refusal::Refusal;
 pub use rehearse::{Candidate, Rehearsed, rehearse};
 pub use restart::{May, restart};
 
-pub(crate) use facts::{look, read as read_facts, slots as read_slots};
+pub(crate) use facts::{look, machine_of, read as read_facts, slots as read_slots};
 pub(crate) use rehearse::within as rehearse_within;

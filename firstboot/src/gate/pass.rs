@@ -176,6 +176,7 @@ pub(super) async fn enter(
             known = Some(NodeRow {
                 series: Some(beside),
                 instance_id: node.instance_id.clone(),
+                ..NodeRow::default()
             });
         }
         if let Some(series) = retire {

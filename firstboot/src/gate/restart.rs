@@ -5,6 +5,7 @@ use super::clearance::ClearanceRecord;
 use super::decide::{Decision, Image, decide};
 use super::facts::Facts;
 use super::pass::Node;
+use super::refusal::Refusal;
 use crate::claim::{self, Step};
 use crate::codes;
 use crate::failure::Failure;
@@ -37,11 +38,12 @@ impl std::fmt::Display for May {
 }
 
 /// May a daemon of `image` start again? `stored` is the clearance that is kept,
-/// `live` what the database says now, `None` when it cannot be asked.
+/// `refused` a refusal since, `live` what the database says now, `None` when it
+/// cannot be asked. As long as it says nothing new, a refusal stands.
 pub fn restart(
     image: &Image,
     node: &Node,
-    stored: Option<&ClearanceRecord>,
+    (stored, refused): (Option<&ClearanceRecord>, Option<&Refusal>),
     boot_id: &str,
     live: Option<&Facts>,
 ) -> Result<May, Box<Failure>> {
@@ -51,30 +53,38 @@ pub fn restart(
             && record.series == image.series
             && record.image_version == image.image_version
     });
+    // Cleared, but under another name: no database helps with that.
+    let renamed =
+        stored.filter(|record| !cleared && record.boot_id == boot_id && record.fqdn != node.fqdn);
+    let not_cleared = |what: &str| {
+        Box::new(match renamed {
+            Some(record) => under_another_name(&record.fqdn, &node.fqdn),
+            None => Failure::new(&codes::GATE_NO_CLEARANCE, what),
+        })
+    };
+    let refused = refused.filter(|refusal| refusal.boot_id == boot_id);
     let Some(facts) = live else {
-        return if cleared {
-            Ok(May::ClearedEarlier)
-        } else {
-            Err(Box::new(Failure::new(
-                &codes::GATE_NO_CLEARANCE,
+        return match refused {
+            Some(refusal) => Err(Box::new(refusal.failure())),
+            None if cleared => Ok(May::ClearedEarlier),
+            None => Err(not_cleared(
                 "this boot has no clearance and the database cannot be asked for one",
-            )))
+            )),
         };
     };
-    match decide(image, facts) {
-        Decision::Wait(_) if cleared => return Ok(May::ClearedEarlier),
-        Decision::Refuse(failure) | Decision::Wait(failure) => return Err(failure),
-        Decision::Proceed(_) => {}
+    match (decide(image, facts), refused) {
+        // A database that was restored empty says nothing either.
+        (Decision::Wait(_), Some(refusal)) => return Err(Box::new(refusal.failure())),
+        (Decision::Wait(_), None) if cleared => return Ok(May::ClearedEarlier),
+        (Decision::Refuse(failure) | Decision::Wait(failure), _) => return Err(failure),
+        (Decision::Proceed(_), _) => {}
     }
     // Another machine under this name, or another holder of this node's role.
     let step = claim::judge(node, facts)?;
     if !cleared {
         // The agent has not finished: it keeps the clearance, and the unit
         // comes after it.
-        return Err(Box::new(Failure::new(
-            &codes::GATE_NO_CLEARANCE,
-            "the agent has not cleared this boot yet",
-        )));
+        return Err(not_cleared("the agent has not cleared this boot yet"));
     }
     let recorded = facts
         .own
@@ -85,6 +95,22 @@ pub fn restart(
     } else {
         May::Unrecorded
     })
+}
+
+fn under_another_name(cleared: &str, named: &str) -> Failure {
+    Failure::new(
+        &codes::GATE_NO_CLEARANCE,
+        format!(
+            "this boot was cleared for {cleared}, and the metadata calls this node {named} now"
+        ),
+    )
+    .value(named)
+    .source("metadata field node.name")
+    .remedy(format!(
+        "Run `systemctl restart sf-firstboot`: it passes the gate as {named}. Or give the node \
+         its name back."
+    ))
+    .next_command("systemctl restart sf-firstboot")
 }
 
 #[cfg(test)]
@@ -134,6 +160,7 @@ mod tests {
             own: Some(NodeRow {
                 series: Some(series.parse().unwrap()),
                 instance_id: "disk/hw".into(),
+                ..NodeRow::default()
             }),
             ..Facts::default()
         }
@@ -202,7 +229,7 @@ mod tests {
             (Some(&renamed), None, "SF-GATE-NO-CLEARANCE"),
         ];
         for (stored, facts, expected) in table {
-            let found = match restart(&image("0.7"), &node(), stored, "b", facts) {
+            let found = match restart(&image("0.7"), &node(), (stored, None), "b", facts) {
                 Ok(may) => format!("{may:?}"),
                 Err(failure) => failure.code.id.to_owned(),
             };
@@ -211,10 +238,66 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_was_renamed_since_is_told_what_to_do() {
+        let renamed = ClearanceRecord {
+            fqdn: "m".into(),
+            ..record()
+        };
+        for facts in [None, Some(&holding("0.7"))] {
+            let stored = (Some(&renamed), None);
+            let failure = restart(&image("0.7"), &node(), stored, "b", facts).unwrap_err();
+            assert_eq!(
+                failure.what,
+                "this boot was cleared for m, and the metadata calls this node n now"
+            );
+            assert!(
+                failure
+                    .remedy_text()
+                    .contains("systemctl restart sf-firstboot")
+            );
+            let stored = (Some(&renamed), None);
+            let failure = restart(&image("0.7"), &node(), stored, "later", facts).unwrap_err();
+            assert!(!failure.what.contains("cleared for"), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_stands_until_the_record_says_otherwise() {
+        type Case<'a> = (
+            Option<&'a ClearanceRecord>,
+            &'a Refusal,
+            Option<&'a Facts>,
+            &'a str,
+        );
+        let refusal = |boot: &str| {
+            Refusal::of(&Failure::new(&codes::CLAIM_HELD, "net2 holds it"), boot).unwrap()
+        };
+        let (kept, mark, earlier) = (record(), refusal("b"), refusal("earlier"));
+        let (same, empty, other) = (holding("0.7"), Facts::default(), live("0.9"));
+        let table: [Case<'_>; 7] = [
+            (Some(&kept), &mark, None, "SF-CLAIM-HELD"),
+            (None, &mark, None, "SF-CLAIM-HELD"),
+            (Some(&kept), &mark, Some(&empty), "SF-CLAIM-HELD"),
+            (Some(&kept), &mark, Some(&same), "Recorded"),
+            (Some(&kept), &mark, Some(&other), "SF-GATE-VERSION"),
+            (Some(&kept), &earlier, None, "ClearedEarlier"),
+            (None, &earlier, None, "SF-GATE-NO-CLEARANCE"),
+        ];
+        for (stored, refused, facts, expected) in table {
+            let both = (stored, Some(refused));
+            let found = match restart(&image("0.7"), &node(), both, "b", facts) {
+                Ok(may) => format!("{may:?}"),
+                Err(failure) => failure.code.id.to_owned(),
+            };
+            assert_eq!(found, expected, "{stored:?} {refused:?} {facts:?}");
+        }
+    }
+
+    #[test]
     fn another_image_is_not_covered_by_the_clearance() {
         let mut image = image("0.7");
         image.image_version = "2".into();
-        assert!(restart(&image, &node(), Some(&record()), "b", None).is_err());
+        assert!(restart(&image, &node(), (Some(&record()), None), "b", None).is_err());
     }
 
     #[test]

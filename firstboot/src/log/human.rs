@@ -5,13 +5,14 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::fields::Fields;
+use crate::plain;
 
 /// `warning: waiting for the database host=db1`.
 pub(super) struct Human;
 
 impl<S: Subscriber> Layer<S> for Human {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        super::line(&render(event));
+        super::line(&plain::text(&render(event)));
     }
 }
 

@@ -152,7 +152,7 @@ pub(super) async fn membership(context: &mut Context<'_>) -> Result<Found, Failu
     };
     let name = identity_of(&kept);
     match found {
-        Some(found) if found == kept => Ok(Found::noted(format!("still {name}"))),
+        Some(found) if found.is_of_cluster(&kept) => Ok(Found::noted(format!("still {name}"))),
         Some(found) => Ok(Found::noted(format!(
             "this node belonged to {name}; the database holds {}",
             identity_of(&found)

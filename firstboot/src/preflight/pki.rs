@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
+use sf_contract::metadata::node::SpicePki;
 use sf_contract::secret::Secret;
 
 use super::{Context, Found};
@@ -44,8 +45,9 @@ pub(super) fn lasting(context: &Context<'_>) -> Found {
         .into_iter()
         .flat_map(|verdict| verdict.warnings)
         .collect();
-    for field in ["pki.key", "pki.libvirt_spice.key"] {
-        findings.extend(unprotected(context, field));
+    findings.extend(unprotected(context, "pki.key"));
+    if context.node.image.role().runs_instances() {
+        findings.extend(unprotected(context, "pki.libvirt_spice.key"));
     }
     Found::judged(findings)
 }
@@ -55,12 +57,14 @@ fn none_here(context: &Context<'_>) -> Found {
     let elsewhere = context.node.elsewhere();
     Found::skipped(if elsewhere.keys().any(|field| field.starts_with("pki.")) {
         "only the node has the certificates: judged there"
-    } else {
+    } else if context.node.metadata().pki.libvirt_spice == SpicePki::default() {
         "the metadata gives no certificates"
+    } else {
+        "the metadata gives certificates for consoles alone, and this role has none"
     })
 }
 
-/// One verdict for each set of which anything is given.
+/// One verdict for each set of which anything is given that this role installs.
 fn verdicts(context: &Context<'_>) -> Vec<Verdict> {
     let metadata = context.node.metadata();
     let (pki, spice) = (&metadata.pki, &metadata.pki.libvirt_spice);
@@ -94,7 +98,9 @@ fn verdicts(context: &Context<'_>) -> Vec<Verdict> {
     ];
     let now = clock::now_seconds();
     let built = super::clock::image_made(context);
+    let consoles = context.node.image.role().runs_instances();
     sets.iter()
+        .filter(|(usage, ..)| consoles || *usage != Usage::Console)
         .filter(|(_, items, _)| items.iter().any(|(_, value)| value.is_some()))
         .map(|(usage, items, names)| {
             let [ca, certificate, key] = *items;

@@ -90,6 +90,99 @@ fn only_what_is_known_to_be_wrong_stops_a_daemon() {
     assert!(ran.stderr.contains("SF-GATE-RECORD"), "{}", ran.stderr);
 }
 
+fn password(server: &Server, password: &str) {
+    server.sql(&format!("ALTER USER sf@'%' IDENTIFIED BY '{password}'"));
+}
+
+/// By the gate, or by a run beside running daemons: what was refused on what the
+/// record says does not start because nobody can be asked any more.
+#[test]
+fn a_refusal_outlasts_the_outage_that_follows_it() {
+    let server = Server::started();
+    let (tier, net1, net2) = (
+        Node::new("database-tier"),
+        Node::new("network"),
+        Node::new("network"),
+    );
+    for (node, name) in [(&tier, "db1"), (&net1, "net1"), (&net2, "net2")] {
+        node.metadata(server.port, "");
+        node.edit("node5", name);
+    }
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert_eq!(net1.agent(&["run"]).code, 0);
+    let mark = net1.root().join("run/sf-firstboot/refused.json");
+    for refusing in [&["gate", "sf-api.service"][..], &["run"]] {
+        server.sql("DELETE FROM shakenfist.bootstrap_claims");
+        assert_eq!(net2.agent(&["run"]).code, 0);
+        assert_eq!(net1.agent(refusing).code, 77);
+        assert!(mark.exists(), "{refusing:?}");
+        password(&server, "another");
+        let ran = gate(&net1);
+        assert_eq!(ran.code, 77, "{refusing:?}: {}", ran.stderr);
+        for part in [
+            "SF-CLAIM-HELD",
+            "net2.example.com holds it",
+            "release-claim",
+        ] {
+            assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        }
+        // Its rival was not refused.
+        assert_eq!(gate(&net2).code, 0);
+        // Answers come again; the record still says so, and then it does not.
+        password(&server, super::server::PASSWORD);
+        assert_eq!(gate(&net1).code, 77);
+        server.sql("DELETE FROM shakenfist.bootstrap_claims");
+        assert_eq!(gate(&net1).code, 0);
+        assert!(!mark.exists(), "{refusing:?}");
+        password(&server, "another");
+        assert_eq!(gate(&net1).code, 0);
+        password(&server, super::server::PASSWORD);
+        assert_eq!(gate(&net2).code, 77);
+    }
+    // In another boot it counts for nothing, nor does the clearance.
+    assert_eq!(net2.agent(&["run"]).code, 77);
+    std::fs::write(
+        net2.root().join("proc/sys/kernel/random/boot_id"),
+        "00000000-0000-4000-8000-000000000002\n",
+    )
+    .unwrap();
+    password(&server, "another");
+    assert_eq!(gate(&net2).code, 75);
+}
+
+/// The first host takes connections and says nothing: the second one is asked all
+/// the same, by the gate and by who has the daemons' readiness to tell.
+#[test]
+fn a_silent_host_does_not_hide_the_one_behind_it() {
+    let server = Server::started();
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    let port = silent.local_addr().unwrap().port();
+    node.edit("@127.0.0.1:", &format!("@127.0.0.1:{port},127.0.0.1:"));
+    // On a busy machine the second host, too, may need more than its share.
+    let eventually = |done: &dyn Fn() -> bool| (0..10).any(|_| done());
+    assert!(eventually(&|| {
+        let ran = gate(&node);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        ran.stderr.contains("the cluster's record says so")
+    }));
+    let row = "SELECT phase, last_error FROM shakenfist.bootstrap_nodes";
+    assert!(eventually(&|| {
+        assert_eq!(node.agent(&["ready"]).code, 75);
+        server.sql(row) == "ready\tSF-DAEMON-NOT-READY"
+    }));
+    // Forgotten while it ran: written again, with how far it came.
+    assert!(eventually(&|| {
+        server.sql("DELETE FROM shakenfist.bootstrap_nodes");
+        assert_eq!(gate(&node).code, 0);
+        server.sql("SELECT outcome FROM shakenfist.bootstrap_nodes") == "started"
+    }));
+    server.sql("DELETE FROM shakenfist.bootstrap_nodes; UPDATE shakenfist.cluster_series SET series = '0.10', predecessor = '0.9'");
+    assert!(eventually(&|| gate(&node).code == 77));
+}
+
 /// Whoever asks the database goes by the CA of the metadata, not only the run.
 #[test]
 fn a_ca_of_ones_own_is_known_to_the_gate_to_readiness_and_to_the_desk() {

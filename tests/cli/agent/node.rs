@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -15,6 +16,9 @@ pub(crate) const SYSTEM_KEY: &str = "marker-key-8d1e";
 pub(crate) const SEED: &str = "marker-seed-0123456789abcdef";
 
 const AGENT: &str = env!("CARGO_BIN_EXE_sf-firstboot");
+
+/// How many machines there have been.
+static MACHINES: AtomicU32 = AtomicU32::new(1);
 
 pub(crate) struct Node {
     folder: tempfile::TempDir,
@@ -54,10 +58,9 @@ impl Node {
             .to_string(),
         );
         make("etc/group", "root:x:0:\nsudo:x:27:\n");
-        make(
-            "etc/machine-id",
-            &format!("{:032x}\n", std::ptr::from_ref(&folder) as usize),
-        );
+        // Each is a machine of its own.
+        let machine = MACHINES.fetch_add(1, Ordering::Relaxed);
+        make("etc/machine-id", &format!("{machine:032x}\n"));
         make("etc/hosts", "127.0.0.1 localhost\n");
         make(
             "proc/sys/kernel/random/boot_id",

@@ -7,8 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sf_contract::role::Role;
+use sf_firstboot::codes;
+use sf_firstboot::failure::Failure;
 use sf_firstboot::gate::{
-    self, ClearanceRecord, Decision, Facts, How, Image, May, Node, NodeRow, Slot,
+    self, ClearanceRecord, Decision, Facts, How, Image, May, Node, NodeRow, Refusal, Slot,
 };
 
 use super::metadata::image;
@@ -38,6 +40,7 @@ impl Record {
             own: self.rows.get(&about).map(|minor| NodeRow {
                 series: Some(image(*minor).series),
                 instance_id: format!("instance-of-{}", name(about)),
+                ..NodeRow::default()
             }),
             others: self
                 .others(about)
@@ -74,8 +77,11 @@ pub(crate) enum Event {
     Off(usize),
     /// An operator forgets a node that is off.
     Forget(usize),
-    /// A daemon of a running node restarts.
+    /// A daemon of a node that was cleared in this boot restarts, or tries to
+    /// where it was refused.
     Restart(usize),
+    /// The same while the database cannot be asked.
+    Outage(usize),
     /// The node comes up with an image of the database tier, of that series:
     /// where it finds no cluster it makes one, unless it has belonged to one.
     Bootstrap(usize, Minor),
@@ -98,6 +104,9 @@ pub(crate) struct Cluster {
     pub(crate) backup: Option<Record>,
     /// What each node runs that was cleared to start in its current boot.
     pub(crate) running: BTreeMap<usize, Minor>,
+    /// What each node would run that was cleared in its current boot, and whose
+    /// daemons were refused since.
+    pub(crate) refused: BTreeMap<usize, Minor>,
     /// Nodes that have belonged to a cluster, and know it (`cluster.json`).
     pub(crate) members: BTreeSet<usize>,
     /// Running nodes that were cleared by a record that was lost since, and of
@@ -136,7 +145,9 @@ impl Cluster {
         match event {
             Event::Boot(..) | Event::Bootstrap(..) => true,
             Event::Reset(node) => !self.running.contains_key(&node) && self.members.contains(&node),
-            Event::Off(node) | Event::Restart(node) => self.running.contains_key(&node),
+            Event::Off(node) | Event::Restart(node) | Event::Outage(node) => {
+                self.cleared(node).is_some()
+            }
             Event::Forget(node) => {
                 !self.running.contains_key(&node)
                     && self
@@ -186,7 +197,8 @@ impl Cluster {
                 }
                 Ended::Well
             }
-            Event::Restart(node) => self.restart(node),
+            Event::Restart(node) => self.restart(node, true),
+            Event::Outage(node) => self.restart(node, false),
             Event::Lose => {
                 self.record = None;
                 Ended::Well
@@ -202,8 +214,16 @@ impl Cluster {
         }
     }
 
+    /// What a node was cleared for in its current boot.
+    pub(crate) fn cleared(&self, node: usize) -> Option<Minor> {
+        let all = [&self.running, &self.refused];
+        all.into_iter()
+            .find_map(|cleared| cleared.get(&node).copied())
+    }
+
     fn stop(&mut self, node: usize) {
         self.running.remove(&node);
+        self.refused.remove(&node);
         self.strays.remove(&node);
     }
 
@@ -271,32 +291,37 @@ impl Cluster {
         Ended::Well
     }
 
-    fn restart(&mut self, node: usize) -> Ended {
-        let Some(minor) = self.running.get(&node).copied() else {
+    fn restart(&mut self, node: usize, live: bool) -> Ended {
+        let Some(minor) = self.cleared(node) else {
             return Ended::Well;
         };
-        match gate::restart(
+        let refused = self.refused.contains_key(&node).then(refusal);
+        let answer = gate::restart(
             &image(minor),
             &asking(node),
-            Some(&clearance(node, minor)),
+            (Some(&clearance(node, minor)), refused.as_ref()),
             "boot-1",
-            Some(&self.facts(node)),
-        ) {
+            live.then(|| self.facts(node)).as_ref(),
+        );
+        let ended = match answer {
             Ok(May::Unrecorded) => {
                 let ended = self.pass(node, minor);
                 if ended == Ended::Well {
                     self.strays.remove(&node);
-                } else {
-                    self.stop(node);
                 }
                 ended
             }
             Ok(_) => Ended::Well,
-            Err(failure) => {
-                self.stop(node);
-                Ended::Stopped(failure.code.id)
-            }
+            Err(failure) => Ended::Stopped(failure.code.id),
+        };
+        if ended == Ended::Well {
+            self.refused.remove(&node);
+            self.running.insert(node, minor);
+        } else {
+            self.stop(node);
+            self.refused.insert(node, minor);
         }
+        ended
     }
 
     /// May these series run together?
@@ -347,6 +372,7 @@ impl Cluster {
                     of(&self.record, node),
                     of(&self.backup, node),
                     self.running.get(&node).copied(),
+                    self.refused.get(&node).copied(),
                     self.members.contains(&node),
                     self.strays.contains(&node),
                 )
@@ -355,13 +381,14 @@ impl Cluster {
         all.sort_unstable();
         let mut same = self.clone();
         same.running.clear();
+        same.refused.clear();
         same.members.clear();
         same.strays.clear();
         for record in [&mut same.record, &mut same.backup].into_iter().flatten() {
             record.rows.clear();
             record.slots.sort_unstable();
         }
-        for (node, (row, saved, running, member, stray)) in all.into_iter().enumerate() {
+        for (node, (row, saved, running, refused, member, stray)) in all.into_iter().enumerate() {
             same.members.extend(member.then_some(node));
             same.strays.extend(stray.then_some(node));
             if let (Some(record), Some(row)) = (&mut same.record, row) {
@@ -372,6 +399,9 @@ impl Cluster {
             }
             if let Some(running) = running {
                 same.running.insert(node, running);
+            }
+            if let Some(refused) = refused {
+                same.refused.insert(node, refused);
             }
         }
         same
@@ -385,6 +415,12 @@ pub(crate) fn asking(node: usize) -> Node {
         role: Role::Hypervisor,
         instance_id: format!("instance-of-{}", name(node)),
     }
+}
+
+/// What a node that was refused keeps of that.
+pub(crate) fn refusal() -> Refusal {
+    let failure = Failure::new(&codes::GATE_VERSION, "the cluster runs another");
+    Refusal::of(&failure, "boot-1").expect("a refusal of the gate's")
 }
 
 /// What a node that runs that series keeps of its clearance.

@@ -10,7 +10,7 @@ use sf_firstboot::failure::Failure;
 use sf_firstboot::fleet::hand;
 use sf_firstboot::gate::{self, May, Node};
 
-use super::history::{Cluster, Ended, Event, Minor, Record, asking, clearance, name};
+use super::history::{Cluster, Ended, Event, Minor, Record, asking, clearance, name, refusal};
 use super::metadata::{bootstrap, image, inputs, pass, within};
 use super::{Admin, block_on};
 
@@ -77,10 +77,11 @@ pub(crate) fn history(
     for step in 0..STEPS {
         let connector = &connectors[step % connectors.len()];
         // Mostly neighbours, so that histories go somewhere.
-        let event = match random.below(12) {
+        let event = match random.below(13) {
             0 => Event::Off(random.below(nodes)),
             1 => Event::Forget(random.below(nodes)),
             2 | 3 => Event::Restart(random.below(nodes)),
+            12 => Event::Outage(random.below(nodes)),
             // The node's own memory is no part of the database: whoever makes a
             // cluster here has none.
             _ if cluster.record.is_none() => {
@@ -149,20 +150,25 @@ fn really(
             assert!(super::metadata::forget(connector, &gone, &author).unwrap());
             Ended::Well
         }
-        Event::Restart(node) => {
-            let minor = before.running[&node];
-            let facts = block_on(async {
-                let mut session = connector.connect().await.unwrap();
-                gate::facts(&mut session, &name(node), image(minor).series)
-                    .await
-                    .unwrap()
+        Event::Restart(node) | Event::Outage(node) => {
+            let minor = before.cleared(node).unwrap();
+            let facts = matches!(event, Event::Restart(_)).then(|| {
+                block_on(async {
+                    let mut session = connector.connect().await.unwrap();
+                    gate::facts(&mut session, &name(node), image(minor).series)
+                        .await
+                        .unwrap()
+                })
             });
             let may = gate::restart(
                 &image(minor),
                 &asking(node),
-                Some(&clearance(node, minor)),
+                (
+                    Some(&clearance(node, minor)),
+                    before.refused.contains_key(&node).then(refusal).as_ref(),
+                ),
                 "boot-1",
-                Some(&facts),
+                facts.as_ref(),
             );
             match may {
                 Ok(May::Unrecorded) => ended(pass(connector, minor, &name(node)).map(drop)),

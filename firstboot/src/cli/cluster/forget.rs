@@ -11,12 +11,12 @@ use super::super::{Outcome, print};
 use super::{Database, LIMIT, converse, look};
 use crate::clock;
 use crate::codes;
-use crate::database::unix_seconds;
 use crate::failure::Failure;
 use crate::fleet::{Fleet, State, hand};
 use crate::paths::Paths;
 
-/// A node that booted less than this ago is likely to be alive: a day.
+/// A node that booted less than this ago, by the server's clock, is likely to be
+/// alive: a day.
 const RECENT: f64 = 86_400.0;
 
 /// Removes a node that is gone for good: frees its series, its role and its name.
@@ -47,7 +47,7 @@ impl Command {
         let author = hand::Author::here();
         Question {
             what: &format!("{name} will be forgotten: its series and its role are free then"),
-            warnings: &warnings(&fleet, name, unix_seconds()),
+            warnings: &warnings(&fleet, name),
             name,
             yes: self.yes,
             force: self.force,
@@ -114,7 +114,8 @@ fn changed(name: &str) -> Failure {
     .next_command("sf-firstboot cluster status")
 }
 
-fn warnings(fleet: &Fleet, name: &str, now: f64) -> Vec<String> {
+fn warnings(fleet: &Fleet, name: &str) -> Vec<String> {
+    let now = fleet.now;
     let mut warnings = Vec::new();
     if let Some(node) = fleet.nodes.iter().find(|node| node.fqdn == name) {
         if now - node.last_boot < RECENT {
@@ -146,6 +147,31 @@ fn warnings(fleet: &Fleet, name: &str, now: f64) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::claim::Claim;
+    use crate::fleet::Member;
+
+    /// By the clock that wrote the row: the desk's may be years off.
+    #[test]
+    fn a_node_that_booted_today_may_be_alive() {
+        let member = |ago: f64| Member {
+            state: State::Failed,
+            fqdn: "hv1".into(),
+            role: "hypervisor".into(),
+            series: None,
+            release: String::new(),
+            image_version: String::new(),
+            phase: "preflight".into(),
+            last_boot: 1000.0 + RECENT - ago,
+            last_error: None,
+        };
+        let of = |ago| Fleet {
+            now: 1000.0 + RECENT,
+            nodes: vec![member(ago)],
+            ..Fleet::default()
+        };
+        let recent = warnings(&of(3600.0 * 3.0), "hv1");
+        assert!(recent[0].contains("hv1 booted 3h ago"), "{recent:?}");
+        assert!(warnings(&of(RECENT + 1.0), "hv1").is_empty());
+    }
 
     #[test]
     fn who_makes_the_tables_is_not_forgotten_without_a_warning() {
@@ -160,7 +186,7 @@ mod tests {
             ..Fleet::default()
         };
         let name = known(&fleet, "db1").unwrap();
-        let warnings = warnings(&fleet, name, 0.0);
+        let warnings = warnings(&fleet, name);
         assert!(
             warnings[0].contains("db1.example.com holds the schema role"),
             "{warnings:?}"

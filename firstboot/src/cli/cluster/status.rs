@@ -7,14 +7,15 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::super::output::put;
-use super::super::{Outcome, print, print_json};
+use super::super::{Outcome, print_json};
 use super::{Database, look};
 use crate::clock;
-use crate::database::{Connector, unix_seconds};
+use crate::database::Connector;
 use crate::failure::Failure;
 use crate::fleet::table::{self, Look};
 use crate::fleet::{self, Fleet};
 use crate::paths::Paths;
+use crate::plain;
 
 /// Between two looks of `--watch`.
 const EVERY: Duration = Duration::from_secs(2);
@@ -49,7 +50,7 @@ impl Command {
         if self.json {
             return print_json(document(&fleet));
         }
-        print(&table::render(&fleet, unix_seconds(), look_here(None)))?;
+        put(&table::render(&fleet, look_here(None)))?;
         Ok(())
     }
 }
@@ -81,7 +82,7 @@ fn look_here(nodes: Option<usize>) -> Look {
     Look {
         colour: coloured(),
         nodes,
-        width: screen().map_or(table::WIDTH, |(columns, _)| columns.min(table::WIDTH)),
+        width: screen().map(|(columns, _)| columns),
     }
 }
 
@@ -103,7 +104,9 @@ fn watch(connector: &Connector, place: &str) -> Outcome {
         } else {
             let line = match &seen {
                 Ok(fleet) => table::totals(fleet),
-                Err(failure) => format!("the database cannot be asked: {failure}"),
+                Err(failure) => {
+                    plain::line(&format!("the database cannot be asked: {failure}")).into_owned()
+                }
             };
             if line == told {
                 String::new()
@@ -135,19 +138,13 @@ fn drawn(seen: &Result<Fleet, Failure>) -> String {
     let rows = screen().map(|(_, rows)| rows);
     let with = |body: &str| format!("{}   (Ctrl-C ends this)\n{body}", clock::now());
     match (seen, rows) {
-        (Err(failure), _) => with(&format!(
+        (Err(failure), _) => with(&plain::text(&format!(
             "the database cannot be asked; asking again\n\n{failure}\n{}\n",
             failure.remedy_text()
-        )),
-        (Ok(fleet), None) => with(&table::render(fleet, unix_seconds(), look_here(None))),
+        ))),
+        (Ok(fleet), None) => with(&table::render(fleet, look_here(None))),
         (Ok(fleet), Some(rows)) => {
-            let text = |nodes| {
-                with(&table::render(
-                    fleet,
-                    unix_seconds(),
-                    look_here(Some(nodes)),
-                ))
-            };
+            let text = |nodes| with(&table::render(fleet, look_here(Some(nodes))));
             let least = text(LEAST);
             // What is above the screen is lost, and the totals stand first.
             let room = rows.saturating_sub(least.lines().count() + 1);

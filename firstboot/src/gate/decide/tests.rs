@@ -38,6 +38,7 @@ fn facts(slots: &[(u8, u64)], nodes: &[(&str, u64)]) -> Facts {
         own: own.map(|(_, minor)| NodeRow {
             series: Some(image(*minor).series),
             instance_id: "i".into(),
+            ..NodeRow::default()
         }),
         others: others
             .into_iter()
