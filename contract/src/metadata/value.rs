@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::secret::{MASK, Secret, mask_urls};
+use crate::secret::{MASK, Secret, has_user, mask_urls};
 
 /// A value as it was read, before references are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,25 +63,30 @@ impl fmt::Display for Value {
 }
 
 /// May a text be shown that stands where no secret belongs? Not one that carries
-/// a password as part of a URL; nor one that has several lines or an assignment
-/// of a quoted text in it: a string that is not closed, or closed by another
-/// kind of quote, swallows the fields after it, secrets among them.
+/// a password in front of a host or in a URL's query; nor one that has several
+/// lines or an assignment of a quoted text in it: a string that is not closed, or
+/// closed by another kind of quote, swallows the fields after it, secrets among
+/// them.
 pub(super) fn may_be_shown(text: &str) -> bool {
     let assigns = text
         .split_once('=')
         .is_some_and(|(_, rest)| rest.contains(['"', '\'']));
-    !assigns && !several_lines(text) && mask_urls(text) == text
+    !assigns && !several_lines(text) && !has_user(text) && mask_urls(text) == text
 }
 
 fn several_lines(text: &str) -> bool {
     text.contains(['\n', '\r'])
 }
 
-/// A text in quotes, escaped, passwords in URLs masked, at most 80 characters;
-/// nothing of one with several lines, for the reason of [`may_be_shown`].
+/// A text in quotes, escaped, passwords in a URL's query masked, at most 80
+/// characters; nothing of one with several lines or with a user in front of a
+/// host, for the reason of [`may_be_shown`].
 pub(super) fn shown(text: &str) -> String {
     if several_lines(text) {
         return "\"…\" (several lines)".into();
+    }
+    if has_user(text) {
+        return format!("\"{MASK}\"");
     }
     let masked = mask_urls(text);
     let mut cut: String = masked.chars().take(80).collect();
@@ -160,6 +165,12 @@ mod tests {
                 Value::text("http://u:hunter2@proxy".into(), false),
                 "******",
             ),
+            (
+                Value::text("http://u:hun/ter2@proxy".into(), false),
+                "******",
+            ),
+            (Value::text("u:hunter2@proxy:80".into(), false), "******"),
+            (Value::Text("u:hunt er2@proxy".into()), "\"******\""),
         ] {
             assert_eq!(value.to_string(), text);
         }
@@ -168,7 +179,12 @@ mod tests {
 
     #[test]
     fn a_list_shows_all_of_its_texts_or_there_is_none() {
-        for bad in ["a\nkey = 1", "mysql://u:hunter2@h", "a', key = \"hunter2"] {
+        for bad in [
+            "a\nkey = 1",
+            "mysql://u:hunter2@h",
+            "mysql://u:hun?ter2@h",
+            "a', key = \"hunter2",
+        ] {
             assert_eq!(Value::list(vec!["a".into(), bad.into()]), None, "{bad}");
         }
         let list = Value::list(vec!["a".into(), "10.0.0.1".into()]).unwrap();
