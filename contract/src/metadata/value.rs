@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::merged::Unresolved;
 use crate::secret::{MASK, Secret, has_user, mask_urls};
 
 /// A value as it was read, before references are followed.
@@ -102,6 +103,34 @@ pub enum Reference {
     Credential(String),
     /// A file by its absolute path.
     File(String),
+}
+
+impl Reference {
+    /// Why no node can follow it, whatever credentials and files it has.
+    pub(super) fn malformed(&self) -> Option<Unresolved> {
+        let (message, hint) = match self {
+            Self::Credential(name)
+                if name.is_empty() || name.contains('/') || name == "." || name == ".." =>
+            {
+                (
+                    format!("{} is not a credential's name", shown(name)),
+                    "a credential's name has no slash; for a path write { file = \"/path\" }",
+                )
+            }
+            Self::File(path) if !path.starts_with('/') => (
+                format!(
+                    "refers to the file {}, which is not an absolute path",
+                    path.escape_debug()
+                ),
+                "write the path from the root, such as { file = \"/run/keys/sf\" }",
+            ),
+            _ => return None,
+        };
+        Some(Unresolved {
+            message,
+            hint: hint.into(),
+        })
+    }
 }
 
 impl fmt::Display for Reference {
