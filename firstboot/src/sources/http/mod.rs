@@ -54,6 +54,8 @@ pub struct Request {
     pub body: Bytes,
     /// Statuses that mean "not now" with this service, besides 408, 425, 429 and 5xx.
     pub not_now: &'static [u16],
+    /// Is its answer not worth another try?
+    pub once: bool,
 }
 
 impl Request {
@@ -65,6 +67,7 @@ impl Request {
             headers: Vec::new(),
             body: Bytes::new(),
             not_now: &[],
+            once: false,
         }
     }
 
@@ -133,7 +136,7 @@ pub async fn ask(
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = left.clamp(LEAST, ATTEMPT);
         let trouble = match once(request, trust, limit).await {
-            Err(trouble) if trouble.transient() => trouble,
+            Err(trouble) if trouble.transient() && !request.once => trouble,
             outcome => return outcome,
         };
         tell(&format!("waiting for {}: {trouble}", request.url));
