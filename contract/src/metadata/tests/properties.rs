@@ -14,6 +14,7 @@ use crate::metadata::fields::{FIELDS, FieldSpec, Kind};
 /// A path that is a field, for a family with a key.
 fn path_of(spec: &FieldSpec, key: u8) -> String {
     match spec.family() {
+        Some(prefix) if spec.kind == Kind::Address => format!("{prefix}k-{key}"),
         Some(prefix) => format!("{prefix}K_{key}"),
         None => spec.path.to_owned(),
     }

@@ -309,3 +309,37 @@ fn a_network_node_can_be_named_by_hosts_or_be_this_node() {
         assert_eq!(problems(&text, Role::Network), [""; 0]);
     }
 }
+
+#[test]
+fn what_stands_under_a_key_that_can_be_none_is_not_shown() {
+    let text = "schema = 1\n[config]\nsystem_ky = \"canary\"\nsystem-key = 'canary'\nOK = \"shown\"\n[cluster.config]\n\"authese@ed\" = \"canary\"\n[cluster.hosts]\nsystem_ky = \"canary\"\nDb1 = \"canary\"\ndb1 = \"10.0.0.1\"\n";
+    let single = Fragment::single(
+        Origin::new(Layer::FieldCredential, 0, "credential sf.config.token_"),
+        "config.sytem_kye",
+        "canary",
+    );
+    let merged = merge([file(text), single]);
+    let shown: String = crate::metadata::explain::explain(&merged, None)
+        .unwrap()
+        .iter()
+        .map(|one| format!("{one}\n{}\n", serde_json::json!(one)))
+        .collect();
+    assert!(!shown.contains("canary"), "{shown}");
+    for part in [
+        "config.system_ky = ******",
+        "config.OK = \"shown\"",
+        "cluster.hosts.db1 = \"10.0.0.1\"",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // What is wrong is the key, whatever stands there.
+    for table in ["config", "cluster.config"] {
+        let text = with(table, "auth_seed_ = \"canary\"");
+        let found = problems(&text, Role::Hypervisor);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("is not the name of a setting"),
+            "{found:?}"
+        );
+    }
+}
