@@ -124,11 +124,11 @@ pub fn judge(sources: Sources, release: &Release, audience: &Audience) -> Verdic
         .map(|(role, findings)| (*role, notes(findings)))
         .collect();
     Verdict {
+        merged,
         problems,
-        roles,
         warnings,
         not_judged,
-        merged,
+        roles,
     }
 }
 
