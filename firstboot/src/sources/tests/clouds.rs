@@ -467,7 +467,7 @@ fn a_service_that_misbehaves_stops_with_the_codes_of_any_server() {
 #[test]
 fn a_service_that_is_not_ready_at_first_is_asked_again() {
     let patient = Remote::Ask {
-        wait: Duration::from_secs(60),
+        wait: Duration::from_mins(1),
         wait_with_copy: Duration::ZERO,
     };
     std::thread::scope(|scope| {

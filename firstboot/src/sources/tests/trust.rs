@@ -120,7 +120,7 @@ fn a_server_that_wants_a_client_certificate_is_not_asked_again() {
         ca.pin()
     ));
     let patient = Remote::Ask {
-        wait: Duration::from_secs(60),
+        wait: Duration::from_mins(1),
         wait_with_copy: Duration::ZERO,
     };
     let shown = failure(&machine, patient);
