@@ -15,6 +15,11 @@ const ONCE: Remote = Remote::Ask {
     wait_with_copy: Duration::ZERO,
 };
 
+const PATIENT: Remote = Remote::Ask {
+    wait: Duration::from_mins(1),
+    wait_with_copy: Duration::ZERO,
+};
+
 fn machine_in(cloud: Cloud) -> Machine {
     let (field, mark) = match cloud {
         Cloud::Ec2 => ("sys_vendor", "Amazon EC2"),
@@ -466,10 +471,6 @@ fn a_service_that_misbehaves_stops_with_the_codes_of_any_server() {
 /// of the conversation.
 #[test]
 fn a_service_that_is_not_ready_at_first_is_asked_again() {
-    let patient = Remote::Ask {
-        wait: Duration::from_mins(1),
-        wait_with_copy: Duration::ZERO,
-    };
     std::thread::scope(|scope| {
         for cloud in [Cloud::Ec2, Cloud::OpenStack, Cloud::Gce, Cloud::Azure] {
             scope.spawn(move || {
@@ -488,7 +489,7 @@ fn a_service_that_is_not_ready_at_first_is_asked_again() {
                     }
                 });
                 let machine = machine_in(cloud);
-                let places = machine.places().remote(patient);
+                let places = machine.places().remote(PATIENT);
                 let collected = collect(&places.metadata_service(server.url("")));
                 let loaded = load(&collected).unwrap();
                 assert_eq!(loaded.metadata.node.name, "hv1.example.com", "{cloud:?}");
@@ -509,7 +510,9 @@ fn user_data_without_an_instance_id_is_enough_on_ec2() {
                 real(asked)
             }
         });
-        let collected = ask(&machine_in(Cloud::Ec2), &server.url(""));
+        let machine = machine_in(Cloud::Ec2);
+        let places = machine.places().remote(PATIENT);
+        let collected = collect(&places.metadata_service(server.url("")));
         load(&collected).unwrap();
         assert_eq!(place(&collected), "EC2 user data: found");
         let asked = server.asked();
