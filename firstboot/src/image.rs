@@ -41,7 +41,7 @@ impl Image {
         let release_file = given
             .release
             .map_or_else(|| paths.release(), Path::to_owned);
-        let release = read_release(paths, &release_file)?;
+        let mut release = read_release(paths, &release_file)?;
         let manifest_file = given
             .manifest
             .map_or_else(|| paths.manifest(), Path::to_owned);
@@ -71,6 +71,9 @@ impl Image {
         };
         if let Some(role) = given.role {
             manifest.role = role;
+        }
+        if folders_name(&release_file).is_none() {
+            release.name.clone_from(&manifest.release);
         }
         Ok(Self { manifest, release })
     }
@@ -103,19 +106,25 @@ impl Image {
     }
 }
 
+/// What a release is called that neither its folder nor a manifest names.
+const UNNAMED: &str = "release";
+
+/// The release's name, where its folder has it, as in a checkout; in an image
+/// the text stands alone, and the manifest names it.
+fn folders_name(file: &Path) -> Option<&str> {
+    file.parent()
+        .and_then(Path::file_name)
+        .and_then(|name| name.to_str())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()) || *name == "develop")
+}
+
 fn read_release(paths: &Paths, file: &Path) -> Result<Release, Failure> {
     let shown = paths.shown(file).into_owned();
     let broken = |what: String| Failure::new(&codes::IMAGE_RELEASE, what).source(&shown);
     let text = fs::read_to_string(file).map_err(|error| {
         broken(format!("there is no release descriptor at {shown}")).cause(&error)
     })?;
-    // Its folder's name is the release's, as in a checkout; in an image the text stands alone.
-    let name = file
-        .parent()
-        .and_then(Path::file_name)
-        .and_then(|name| name.to_str())
-        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()) || *name == "develop")
-        .unwrap_or("release");
+    let name = folders_name(file).unwrap_or(UNNAMED);
     release::read(name, &shown, &text).map_err(|problems| {
         let mut failure = broken(format!(
             "{shown} is not a release descriptor that can be used: mistakes found: {}",
@@ -163,4 +172,40 @@ fn desk_manifest(release: &Release, role: Role) -> Result<Manifest, Failure> {
     Manifest::parse(&manifest.to_string()).map_err(|error| {
         Failure::new(&codes::INTERNAL, "a manifest could not be made up").cause(&error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nodes_release_is_called_what_its_manifest_says() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths::under(root.path());
+        let image = crate::testing::image(Role::Hypervisor);
+        std::fs::create_dir_all(paths.manifest().parent().unwrap()).unwrap();
+        std::fs::write(paths.release(), crate::testing::RELEASE).unwrap();
+        let read = |given: &Given<'_>| Image::read(&paths, given).unwrap().release.name;
+        let desk = Given {
+            role: Some(Role::Hypervisor),
+            ..Given::default()
+        };
+        assert_eq!(read(&desk), UNNAMED);
+        std::fs::write(
+            paths.manifest(),
+            serde_json::json!(image.manifest).to_string(),
+        )
+        .unwrap();
+        assert_eq!(read(&Given::default()), "test");
+        // A checkout's descriptor has a name of its own.
+        let folder = root.path().join("0.9");
+        std::fs::create_dir(&folder).unwrap();
+        let other = folder.join("release.toml");
+        std::fs::write(&other, crate::testing::RELEASE).unwrap();
+        let given = Given {
+            release: Some(&other),
+            ..Given::default()
+        };
+        assert_eq!(read(&given), "0.9");
+    }
 }

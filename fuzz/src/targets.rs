@@ -130,7 +130,7 @@ fn judge(merged: &Merged, resolved: &Resolved, target: Target<'_>, shown: &mut S
 }
 
 /// Does the mark stand where it may be shown: in a name, or in a value that is
-/// no secret? Such a value has one line and no password of a URL in it.
+/// no secret? Such a value has one line, and no user in front of a host.
 fn plain_text_has_mark(merged: &Merged) -> bool {
     // Of what the sources are blamed for, only the name is theirs.
     let in_problem = merged
@@ -140,7 +140,7 @@ fn plain_text_has_mark(merged: &Merged) -> bool {
     let plain = |text: &String| {
         let one_line = !text.contains(['\n', '\r']);
         assert!(
-            one_line && secret::mask_urls(text) == *text,
+            one_line && !secret::has_user(text) && secret::mask_urls(text) == *text,
             "a value that must not be shown is plain"
         );
         text.contains(MARK)
@@ -318,6 +318,11 @@ pub fn redaction(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let masked = secret::mask_urls(text);
     assert_eq!(secret::mask_urls(&masked), masked, "masking is idempotent");
+    // As one word a user's password is gone, whatever is in it.
+    let one_word = |c: char| !c.is_whitespace() && !matches!(c, '"' | '\'');
+    let word: String = text.chars().filter(|c| one_word(*c)).collect();
+    let shown = secret::mask_urls(&format!("http://u:{word}S3CR3T@h"));
+    assert!(!shown.contains("S3CR3T"), "a password is masked to its end");
     let keys = sf_contract::problem::mask_values(text);
     assert_eq!(keys.len(), text.len(), "spans still fit");
     for line in text.lines() {

@@ -194,13 +194,16 @@ reports! {
     };
     crate::metadata::seal::SealError => |error| match &error {
         crate::metadata::seal::SealError::Exists { .. } => Kind::Usage,
-        crate::metadata::seal::SealError::NoName => Kind::Configuration,
+        crate::metadata::seal::SealError::NoName
+        | crate::metadata::seal::SealError::TooLarge { .. } => Kind::Configuration,
         crate::metadata::seal::SealError::Lossy { .. } => Kind::Internal,
         _ => Kind::Environment,
     }, match &error {
         crate::metadata::seal::SealError::Exists { .. } => Some("--force replaces it".into()),
         crate::metadata::seal::SealError::NoName => Some("set node.name, or give it with --node".into()),
-        crate::metadata::seal::SealError::Encrypt { .. } => Some("systemd-creds says why; `systemd-creds has-tpm2` tells whether this machine has a TPM, --with-key host needs none".into()),
+        crate::metadata::seal::SealError::TooLarge { .. } => Some("certificates and keys are a few KiB each; look for a file that was taken by mistake".into()),
+        crate::metadata::seal::SealError::Encrypt { tpm2: true, .. } => Some("systemd-creds says why; `systemd-creds has-tpm2` tells whether this machine has a TPM, --with-key host needs none".into()),
+        crate::metadata::seal::SealError::Encrypt { .. } => Some("systemd-creds says why; without --host-key it takes this machine's host key, which only root can read".into()),
         _ => None,
     };
     crate::host::Unfit => |error| Kind::Environment, None;

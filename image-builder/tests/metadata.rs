@@ -479,14 +479,15 @@ fn a_seal_that_fails_leaves_what_was_there_and_nothing_partial() {
     desk.file("node.toml", NODE);
     assert_eq!(desk.run("seal node.toml --output-dir out").code, 0);
     let before = fs::read(desk.path("out/db1.example.com/db1.example.com.img")).expect("read");
-    desk.file("bad-key", "too short");
+    desk.file("bad-key", "no PEM");
     let ran = desk.run(
-        "seal node.toml --output-dir out --as credentials --with-key host --host-key bad-key --force",
+        "seal node.toml --output-dir out --as credentials --with-key tpm2 --tpm2-public-key bad-key --force",
     );
     assert_eq!(ran.code, 69, "{}", ran.stderr);
     assert!(
         ran.stderr
-            .contains("could not encrypt the credential sf.metadata"),
+            .contains("could not encrypt the credential sf.metadata")
+            && ran.stderr.contains("has-tpm2"),
         "{}",
         ran.stderr
     );
@@ -521,6 +522,96 @@ fn a_seal_that_fails_leaves_what_was_there_and_nothing_partial() {
         assert!([64, 78].contains(&ran.code), "{args}");
         assert!(ran.stderr.contains(part), "{args}\n{}", ran.stderr);
     }
+}
+
+#[test]
+fn a_copy_of_a_host_key_that_systemd_would_not_take_is_refused_with_the_reason() {
+    let desk = Desk::new();
+    desk.file("node.toml", NODE);
+    let key = desk.path("key");
+    Cmd::new(Tool::SystemdCreds)
+        .arg("setup")
+        .env("SYSTEMD_CREDENTIAL_SECRET", &key)
+        .run()
+        .expect("a host key");
+    let whole = fs::read(&key).expect("read");
+    fs::write(desk.path("half"), &whole[..2000]).expect("write");
+    fs::create_dir(desk.path("folder")).expect("mkdir");
+    fs::write(desk.path("open"), &whole).expect("write");
+    for name in ["open", "half"] {
+        let mode = if name == "open" { 0o640 } else { 0o400 };
+        fs::set_permissions(desk.path(name), std::fs::Permissions::from_mode(mode)).expect("chmod");
+    }
+    let seal = |name: &str| {
+        desk.run(&format!(
+            "seal node.toml --output-dir out --separate --with-key host --host-key {name}"
+        ))
+    };
+    let open = desk.path("open");
+    for (name, what, hint) in [
+        ("half", "has 2000 bytes; a host key has 4112", "once more"),
+        ("folder", "is no file", "once more"),
+        (
+            "open",
+            "has the mode 0640",
+            &*format!("chmod 0400 {}", open.display()),
+        ),
+    ] {
+        let ran = seal(name);
+        assert_eq!(ran.code, 69, "{}", ran.stderr);
+        for part in [what, hint] {
+            assert!(ran.stderr.contains(part), "{}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains("tpm2"), "{}", ran.stderr);
+    }
+    assert!(!desk.path("out").exists());
+    // What the hint says helps.
+    fs::set_permissions(&open, std::fs::Permissions::from_mode(0o400)).expect("chmod");
+    let ran = seal("open");
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn what_no_node_would_take_is_refused_at_the_desk() {
+    let desk = Desk::new();
+    for (reference, part) in [
+        ("{ file = \"keys/system\" }", "not an absolute path"),
+        ("{ credential = \"a/b\" }", "is not a credential's name"),
+        ("{ credential = \"..\" }", "is not a credential's name"),
+        ("{ credential = \"\" }", "is not a credential's name"),
+    ] {
+        desk.file(
+            "node.toml",
+            &NODE.replace("{ credential = \"sf.seed\" }", reference),
+        );
+        for args in [
+            "check node.toml",
+            "check node.toml --profile database-tier",
+            "seal node.toml --output-dir out",
+        ] {
+            let ran = desk.run(args);
+            assert_eq!(ran.code, 78, "{reference} {args}\n{}", ran.stdout);
+            assert!(ran.stderr.contains(part), "{}", ran.stderr);
+            assert!(!ran.stderr.contains("not judged here"), "{}", ran.stderr);
+        }
+    }
+    // Two files that can be read, and one document that could not.
+    desk.file("node.toml", NODE);
+    for letter in ["A", "B"] {
+        let text = "x".repeat(700_000);
+        desk.file(
+            &format!("{letter}.toml"),
+            &format!("schema = 1\nconfig.{letter}_X = \"{text}\"\n"),
+        );
+    }
+    let ran = desk.run("seal node.toml A.toml B.toml --output-dir out");
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("a node reads 1 MiB at most"),
+        "{}",
+        ran.stderr
+    );
+    assert!(!desk.path("out").exists());
 }
 
 #[test]

@@ -368,6 +368,17 @@ impl FieldSpec {
         self.kind.is_secret() || (self.family().is_some() && is_secret_key(path))
     }
 
+    /// Is the text at `path` never shown? Nor is one under a key that no member of
+    /// the family can have: it may be a mistyped secret's (`system_ky`).
+    pub(super) fn hides(&self, path: &str) -> bool {
+        let key = self.family().and_then(|prefix| path.strip_prefix(prefix));
+        let is_key = |key| match self.kind {
+            Kind::Config | Kind::ClusterConfig => super::rules::config_key(key).is_ok(),
+            _ => super::rules::host_name(key).is_ok(),
+        };
+        self.is_secret(path) || !key.is_none_or(is_key)
+    }
+
     /// An example with its table header, for remedies: `[node]` and a line.
     pub fn example_block(&self) -> String {
         format!("[{}]\n{}", self.table(), self.example)

@@ -111,7 +111,7 @@ pub(super) fn inline(spec: &FieldSpec, path: &str, text: String) -> Value {
     if spec.kind == Kind::Pem && text.starts_with('/') && may_be_shown(&text) {
         return Value::Reference(Reference::File(text));
     }
-    Value::text(text, spec.is_secret(path))
+    Value::text(text, spec.hides(path))
 }
 
 struct Reading<'o, 't> {

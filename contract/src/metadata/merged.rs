@@ -158,7 +158,7 @@ impl Merged {
 
     /// Follows the references of all fields that won. `fetch` does the I/O and
     /// says why it failed and what to do; each failure is a problem at the
-    /// field's place.
+    /// field's place. It is not asked for what no node could follow.
     pub fn resolve(
         &self,
         mut fetch: impl FnMut(&str, &Reference) -> Result<Secret, Unresolved>,
@@ -169,7 +169,10 @@ impl Merged {
                 value, spec, place, ..
             } = &field.winner;
             let (value, via) = match value {
-                Value::Reference(reference) => match fetch(path, reference) {
+                Value::Reference(reference) => match reference
+                    .malformed()
+                    .map_or_else(|| fetch(path, reference), Err)
+                {
                     Ok(secret) => (Value::Secret(secret), Some(reference.clone())),
                     Err(unresolved) => {
                         resolved.problems.push(Finding {

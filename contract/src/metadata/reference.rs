@@ -48,7 +48,8 @@ ISO 9660 with Rock Ridge or Joliet names, or FAT12, FAT16 or FAT32, read without
 drive must stay attached: what is on it is not copied. A file `sf-metadata.toml` in the top folder wins over user data,
 which then can stay for cloud-init; user data that is a `#cloud-config`, a script, MIME, gzip or for Ignition stops the
 agent (`SF-META-FOREIGN`). A `#cloud-config` with nothing in it, as Shaken Fist gives its instances, is no metadata. One drive labelled `cidata` and one labelled `CIDATA` stop it too (`SF-DRIVE-SEVERAL`); a
-NoCloud and an OpenStack drive are both read. A run waits up to 10 seconds for udev to look at all devices.
+NoCloud and an OpenStack drive are both read. A run waits up to 10 seconds for udev to look at all devices; where no source at all has
+metadata, it waits up to 10 seconds more for a drive that shows up late (a USB stick, a BMC's virtual disc).
 
 ### Settings of the fetching sources
 

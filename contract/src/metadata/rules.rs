@@ -250,16 +250,43 @@ pub(super) fn url(text: &str) -> Result<String, Wrong> {
         .or_else(|| text.strip_prefix("http://"))
         .ok_or_else(|| Wrong::hint("is not an http or https URL", example))?;
     let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    if authority.contains('@') {
+    if is_server(authority) && text.chars().all(|c| c.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    // In a password that was not encoded there can be what ends an authority.
+    if text.contains('@') {
         return Err(Wrong::hint(
             "carries a user or password, which would stand in logs",
             example,
         ));
     }
-    if authority.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
-        return Err(Wrong::hint("is not a URL", example));
-    }
-    Ok(text.to_owned())
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    Err(match port {
+        Some(port) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Wrong::hint("has a port that is no number from 1 to 65535", example)
+        }
+        _ => Wrong::hint("is not a URL", example),
+    })
+}
+
+/// `host` or `host:port`, the host a name, an IPv4 address or `[IPv6]`.
+fn is_server(authority: &str) -> bool {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let v6 = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_host = match v6 {
+        Some(host) => host.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(named),
+    };
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|n| n > 0)
+    };
+    is_host && port.is_none_or(is_port)
 }
 
 /// Name of a setting.

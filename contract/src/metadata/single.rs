@@ -83,7 +83,7 @@ fn single_value(spec: &FieldSpec, path: &str, text: &str) -> Option<Value> {
             ("false", _) => Value::Boolean(false),
             (_, Ok(number)) => Value::Integer(number),
             _ if text.contains('.') && finite(text).is_some() => Value::Float(text.to_owned()),
-            _ => Value::text(text.to_owned(), spec.is_secret(path)),
+            _ => Value::text(text.to_owned(), spec.hides(path)),
         },
         _ => inline(spec, path, text.to_owned()),
     })

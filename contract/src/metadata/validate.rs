@@ -362,6 +362,10 @@ impl Check<'_> {
     fn cluster_config(&mut self) -> BTreeMap<String, serde_json::Value> {
         let mut values = BTreeMap::new();
         for (path, key) in self.family("cluster.config.") {
+            if let Err(wrong) = rules::config_key(&key) {
+                self.wrong(&path, wrong);
+                continue;
+            }
             let Some(field) = self.resolved.get(&path) else {
                 continue;
             };
@@ -381,9 +385,7 @@ impl Check<'_> {
                     continue;
                 }
             };
-            match rules::config_key(&key)
-                .and_then(|()| release_rules::allowed(self.target.release, &key))
-            {
+            match release_rules::allowed(self.target.release, &key) {
                 Ok(()) => {
                     values.insert(key, value);
                 }

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::secret::{MASK, Secret, mask_urls};
+use super::merged::Unresolved;
+use crate::secret::{MASK, Secret, has_user, mask_urls};
 
 /// A value as it was read, before references are followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,25 +64,30 @@ impl fmt::Display for Value {
 }
 
 /// May a text be shown that stands where no secret belongs? Not one that carries
-/// a password as part of a URL; nor one that has several lines or an assignment
-/// of a quoted text in it: a string that is not closed, or closed by another
-/// kind of quote, swallows the fields after it, secrets among them.
+/// a password in front of a host or in a URL's query; nor one that has several
+/// lines or an assignment of a quoted text in it: a string that is not closed, or
+/// closed by another kind of quote, swallows the fields after it, secrets among
+/// them.
 pub(super) fn may_be_shown(text: &str) -> bool {
     let assigns = text
         .split_once('=')
         .is_some_and(|(_, rest)| rest.contains(['"', '\'']));
-    !assigns && !several_lines(text) && mask_urls(text) == text
+    !assigns && !several_lines(text) && !has_user(text) && mask_urls(text) == text
 }
 
 fn several_lines(text: &str) -> bool {
     text.contains(['\n', '\r'])
 }
 
-/// A text in quotes, escaped, passwords in URLs masked, at most 80 characters;
-/// nothing of one with several lines, for the reason of [`may_be_shown`].
+/// A text in quotes, escaped, passwords in a URL's query masked, at most 80
+/// characters; nothing of one with several lines or with a user in front of a
+/// host, for the reason of [`may_be_shown`].
 pub(super) fn shown(text: &str) -> String {
     if several_lines(text) {
         return "\"…\" (several lines)".into();
+    }
+    if has_user(text) {
+        return format!("\"{MASK}\"");
     }
     let masked = mask_urls(text);
     let mut cut: String = masked.chars().take(80).collect();
@@ -97,6 +103,34 @@ pub enum Reference {
     Credential(String),
     /// A file by its absolute path.
     File(String),
+}
+
+impl Reference {
+    /// Why no node can follow it, whatever credentials and files it has.
+    pub(super) fn malformed(&self) -> Option<Unresolved> {
+        let (message, hint) = match self {
+            Self::Credential(name)
+                if name.is_empty() || name.contains('/') || name == "." || name == ".." =>
+            {
+                (
+                    format!("{} is not a credential's name", shown(name)),
+                    "a credential's name has no slash; for a path write { file = \"/path\" }",
+                )
+            }
+            Self::File(path) if !path.starts_with('/') => (
+                format!(
+                    "refers to the file {}, which is not an absolute path",
+                    path.escape_debug()
+                ),
+                "write the path from the root, such as { file = \"/run/keys/sf\" }",
+            ),
+            _ => return None,
+        };
+        Some(Unresolved {
+            message,
+            hint: hint.into(),
+        })
+    }
 }
 
 impl fmt::Display for Reference {
@@ -160,6 +194,12 @@ mod tests {
                 Value::text("http://u:hunter2@proxy".into(), false),
                 "******",
             ),
+            (
+                Value::text("http://u:hun/ter2@proxy".into(), false),
+                "******",
+            ),
+            (Value::text("u:hunter2@proxy:80".into(), false), "******"),
+            (Value::Text("u:hunt er2@proxy".into()), "\"******\""),
         ] {
             assert_eq!(value.to_string(), text);
         }
@@ -168,7 +208,12 @@ mod tests {
 
     #[test]
     fn a_list_shows_all_of_its_texts_or_there_is_none() {
-        for bad in ["a\nkey = 1", "mysql://u:hunter2@h", "a', key = \"hunter2"] {
+        for bad in [
+            "a\nkey = 1",
+            "mysql://u:hunter2@h",
+            "mysql://u:hun?ter2@h",
+            "a', key = \"hunter2",
+        ] {
             assert_eq!(Value::list(vec!["a".into(), bad.into()]), None, "{bad}");
         }
         let list = Value::list(vec!["a".into(), "10.0.0.1".into()]).unwrap();

@@ -2,7 +2,7 @@
 //! that bcrypt takes.
 
 use serde_json::Value;
-use sf_contract::secret::{MASK, Secret, is_secret_key, mask_urls};
+use sf_contract::secret::{MASK, Secret, has_user, is_secret_key, mask_urls};
 
 use super::observe::{Observed, StoredKey};
 use super::operation::{Operation, plain_text, same_value};
@@ -252,10 +252,13 @@ fn unusable_seed(record: Option<&OperationRecord>, server: &str) -> Judgement {
 
 /// A setting for a text, masked where it may hold a password.
 fn show(key: &str, value: &Value) -> String {
-    if is_secret_key(key) {
+    let text = plain_text(value);
+    let masked = mask_urls(&text);
+    // What is masked at its place may be shown around it; what is not, not at all.
+    if is_secret_key(key) || (masked == text && has_user(&text)) {
         MASK.to_owned()
     } else {
-        format!("\"{}\"", mask_urls(&plain_text(value)))
+        format!("\"{masked}\"")
     }
 }
 

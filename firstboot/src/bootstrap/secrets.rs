@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
-use sf_contract::secret::{Secret, is_secret_key, mask_urls};
+use sf_contract::secret::{Secret, has_user, is_secret_key, mask_urls};
 use sha2::{Digest as _, Sha256};
 
 use super::operation::plain_text;
@@ -103,7 +103,7 @@ pub(super) fn plain(value: &str) -> String {
 /// Fingerprint of a setting, withheld where it may hold a password.
 pub(super) fn setting(key: &str, value: &Value) -> String {
     let text = plain_text(value);
-    if is_secret_key(key) || mask_urls(&text) != text {
+    if is_secret_key(key) || has_user(&text) || mask_urls(&text) != text {
         WITHHELD.to_owned()
     } else {
         plain(&text)
@@ -179,6 +179,7 @@ mod tests {
             setting("DNS_SERVER", &json!("8950")),
             setting("DNS_SERVER", &json!(8950))
         );
+        assert_eq!(setting("PROXY", &json!("u:a b@h")), WITHHELD);
         assert_eq!(setting("API_TOKEN", &json!("x")), WITHHELD);
         assert_eq!(
             setting("HTTP_PROXY_SERVER", &json!("http://u:p@proxy:3128")),

@@ -282,6 +282,7 @@ pub fn collect_telling(places: &Places, tell: Tell<'_>) -> Collected {
     }
     let (stray, mut warnings) = credentials::strays(places, &looked);
     looked.extend(stray);
+    late_drive(places, &mut looked, tell);
     let mut broken = Vec::new();
     let mut fragments = Vec::new();
     for place in &looked {
@@ -303,6 +304,25 @@ pub fn collect_telling(places: &Places, tell: Tell<'_>) -> Collected {
         broken,
         warnings,
         places: places.clone(),
+    }
+}
+
+/// Before it is said that there is no metadata at all, which is not tried again,
+/// a drive may still show up.
+fn late_drive(places: &Places, looked: &mut [Looked], tell: Tell<'_>) {
+    let Remote::Ask { wait, .. } = places.remote else {
+        return;
+    };
+    let absent = |place: &Looked| matches!(place.found, Found::NotHere(_));
+    if !looked.iter().all(absent) || !drive::shows_up(places, wait, tell) {
+        return;
+    }
+    for place in looked.iter_mut() {
+        match place.layer {
+            Layer::NoCloudDrive => *place = drive::nocloud(places, tell).remove(0),
+            Layer::OpenStackDrive => *place = drive::openstack(places, tell).remove(0),
+            _ => {}
+        }
     }
 }
 

@@ -40,7 +40,8 @@ impl Nowhere {
 }
 
 /// The text that `reference` leads to, less a byte order mark and one closing
-/// line break. Pushes a warning when every user can read it.
+/// line break. Pushes a warning when every user can read it. Only for references
+/// that [`sf_contract::metadata::Merged::resolve`] hands out: names are names.
 pub(super) fn follow(
     places: &Places,
     field: &str,
@@ -54,13 +55,6 @@ pub(super) fn follow(
 }
 
 fn credential(places: &Places, field: &str, name: &str) -> Result<Secret, Nowhere> {
-    if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-        return Err(unresolved(
-            format!("{name:?} is not a credential's name"),
-            "a credential's name has no slash; for a path write { file = \"/path\" }".into(),
-        )
-        .into());
-    }
     let shown = format!("credential {name}");
     let Some(store) = &places.credentials else {
         return Err(Nowhere::absent(
@@ -110,13 +104,6 @@ fn file(
     warnings: &mut Vec<Failure>,
 ) -> Result<Secret, Nowhere> {
     let shown = format!("file {path}");
-    if !path.starts_with('/') {
-        return Err(unresolved(
-            format!("refers to the {shown}, which is not an absolute path"),
-            "write the path from the root, such as { file = \"/run/keys/sf\" }".into(),
-        )
-        .into());
-    }
     match read::text(&places.at(path), path, Files::Regular) {
         Ok(Some(read)) => {
             if read.exposed && !is_public(field) {

@@ -304,6 +304,18 @@ impl Plan {
             .is_some_and(|digest| Sha256::digest(bytes).as_slice() == digest)
     }
 
+    /// How to see the digest of what is there; not with a query, which may hold
+    /// a token, nor with what a shell would take apart.
+    fn digest_by_hand(&self) -> Option<String> {
+        let url = self.url.whole();
+        let ca = if self.url.https {
+            "--cacert CA.pem "
+        } else {
+            ""
+        };
+        (!url.contains(['?', '\''])).then(|| format!("curl -sS {ca}'{url}' | sha256sum"))
+    }
+
     pub(super) async fn ask(&self, carrier: &mut impl Carrier) -> Result<Said, Problem> {
         let request = Request::get(self.url.clone());
         let problem = |trouble: &Trouble| Problem::of(trouble, &self.url, &self.source);
@@ -314,18 +326,21 @@ impl Plan {
             return Err(problem(&Trouble::Status(answer.status)));
         }
         if self.digest.is_some() && !self.has_digest(&answer.body) {
-            let came = hex::encode(Sha256::digest(answer.body.as_slice()));
-            return Err(Problem::said(
-                Failure::new(
-                    &codes::FETCH_DIGEST,
-                    format!("{} gives a document with another digest: {came}", self.url),
-                )
-                .value(format!(
-                    "expected {}",
-                    self.digest.map(hex::encode).unwrap_or_default()
-                ))
-                .source(&self.source),
-            ));
+            // Its own digest is not told: the document holds secrets, and guesses
+            // at them could be tried out against it.
+            let failure = Failure::new(
+                &codes::FETCH_DIGEST,
+                format!("{} gives a document with another digest", self.url),
+            )
+            .value(format!(
+                "expected {}",
+                self.digest.map(hex::encode).unwrap_or_default()
+            ))
+            .source(&self.source);
+            return Err(Problem::said(match self.digest_by_hand() {
+                Some(command) => failure.next_command(command),
+                None => failure,
+            }));
         }
         Ok(Said::Document(answer.body, None))
     }

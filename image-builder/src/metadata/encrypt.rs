@@ -30,6 +30,18 @@ pub enum Key {
     Null,
 }
 
+impl Key {
+    /// Does the host key have a part in it?
+    pub fn is_host(self) -> bool {
+        matches!(self, Self::Host | Self::HostAndTpm2)
+    }
+
+    /// Does the TPM have a part in it?
+    pub fn is_tpm2(self) -> bool {
+        matches!(self, Self::Tpm2 | Self::HostAndTpm2)
+    }
+}
+
 /// How to encrypt.
 #[derive(Clone, Debug)]
 pub struct Encryption {

@@ -99,7 +99,10 @@ pub fn judge(sources: Sources, release: &Release, audience: &Audience) -> Verdic
         Err(elsewhere(reference))
     });
     let (problems, warnings, roles) = verdict(&merged, &resolved, release, audience);
-    let here = |finding: &Finding| finding.class != Class::Reference;
+    // A reference that no node can follow is wrong here, too.
+    let asked = |field: &str| not_judged.iter().any(|one| one.field == field);
+    let here =
+        |finding: &Finding| finding.class != Class::Reference || !asked(&finding.problem.field);
     let notes = |findings: &[Finding]| -> Vec<Note> {
         findings
             .iter()
@@ -115,15 +118,17 @@ pub fn judge(sources: Sources, release: &Release, audience: &Audience) -> Verdic
         field: String::new(),
         source,
     }));
+    let problems = problems.into_iter().filter(here).collect();
+    let roles = roles
+        .iter()
+        .map(|(role, findings)| (*role, notes(findings)))
+        .collect();
     Verdict {
-        problems: problems.into_iter().filter(here).collect(),
-        roles: roles
-            .iter()
-            .map(|(role, findings)| (*role, notes(findings)))
-            .collect(),
+        merged,
+        problems,
         warnings,
         not_judged,
-        merged,
+        roles,
     }
 }
 

@@ -10,7 +10,7 @@ use sf_contract::metadata::{Fragment, Layer, Origin};
 use zeroize::Zeroizing;
 
 /// The most that the agent reads of one source.
-const LIMIT: u64 = 1024 * 1024;
+pub(super) const LIMIT: u64 = 1024 * 1024;
 
 /// Why a file is no metadata.
 #[derive(Debug, thiserror::Error)]

@@ -59,9 +59,17 @@ pub enum SealError {
     Encrypt {
         /// Its name.
         name: String,
+        /// Was a TPM to have a part in it?
+        tpm2: bool,
         /// Why.
         #[source]
         source: Box<Failure>,
+    },
+    /// The node would not read it.
+    #[error("the sealed document would have {size} bytes; a node reads 1 MiB at most")]
+    TooLarge {
+        /// Its bytes.
+        size: usize,
     },
     /// What was written would not be read as the same: a defect.
     #[error("the value of {field} does not survive being written as {form}")]
@@ -178,6 +186,10 @@ pub fn seal(
 fn whole(merged: &Merged, separate: bool) -> Result<(Secret, Vec<String>), SealError> {
     let is_secret = |value: &Value| matches!(value, Value::Secret(_));
     let text = document::document(merged, |entry| !(separate && is_secret(&entry.value)));
+    let size = text.expose().len();
+    if size as u64 > super::read::LIMIT {
+        return Err(SealError::TooLarge { size });
+    }
     let read = merge([Fragment::read(
         Origin::new(Layer::Credential, 0, DOCUMENT),
         text.expose(),
@@ -271,6 +283,7 @@ fn files(credential: Credential, encryption: Option<&Encryption>) -> Result<File
         .encrypt(&name, text.expose())
         .map_err(|source| SealError::Encrypt {
             name: name.clone(),
+            tpm2: encryption.key.is_tpm2(),
             source: Box::new(source),
         })?;
     let artefact = Artefact {

@@ -14,6 +14,7 @@ use crate::metadata::fields::{FIELDS, FieldSpec, Kind};
 /// A path that is a field, for a family with a key.
 fn path_of(spec: &FieldSpec, key: u8) -> String {
     match spec.family() {
+        Some(prefix) if spec.kind == Kind::Address => format!("{prefix}k-{key}"),
         Some(prefix) => format!("{prefix}K_{key}"),
         None => spec.path.to_owned(),
     }
@@ -195,7 +196,7 @@ proptest! {
     ) {
         let mut text = String::from("schema = 1\n");
         let mut fragments = Vec::new();
-        for spec in FIELDS.iter().filter(|spec| spec.kind.is_secret()) {
+        for spec in FIELDS.iter().filter(|spec| spec.kind.is_secret() && spec.path != "pki.ca") {
             let literal = secret.replace('"', "\\\"");
             let prefix = if spec.kind == Kind::Dsn { "mysql://u:" } else { "" };
             let _ = writeln!(text, "{} = \"{prefix}{literal}\"", spec.path);
@@ -207,7 +208,20 @@ proptest! {
         }
         let _ = writeln!(text, "config.X_PASSWORD = \"{}\"", secret.replace('"', ""));
         let _ = writeln!(text, "cluster.config.X_TOKEN = \"{}\"", secret.replace('"', ""));
-        let _ = writeln!(text, "config.PROXY = \"http://u:{}@h\"", secret.replace(['"', '/', ' '], ""));
+        // A password as people write it: not encoded, with or without a scheme.
+        let raw = secret.replace('"', "");
+        for (path, value) in [
+            ("config.PROXY", format!("http://u:{raw}@h:3128")),
+            ("config.PROXY_2", format!("u:{raw}@h.example.com:3128")),
+            ("cluster.config.HTTP_PROXY_SERVER", format!("http://u:{raw}@h:3128/x")),
+            ("report.url", format!("https://u:{raw}@ops.example.com/sf")),
+            ("node.name", format!("mysql://u:{raw}@db1/x")),
+            ("cluster.zone", format!("u:{raw}@db1")),
+            ("pki.ca", format!("{{ file = \"/u:{raw}@db1\" }}")),
+        ] {
+            let value = if value.starts_with('{') { value } else { format!("\"{value}\"") };
+            let _ = writeln!(text, "{path} = {value}");
+        }
         if broken {
             let _ = writeln!(text, "secrets.x = {secret}\nsecrets.y \"{secret}\n");
         }

@@ -99,6 +99,8 @@ fn documents(secret: &str, writing: Writing) -> Vec<String> {
     );
     let url = format!("\"http://sf:{encoded}@proxy.example.com\"");
     let raw = document::quoted(&format!("mysql://sf:{secret}@db1.example.com/sf"));
+    let raw_url = document::quoted(&format!("http://sf:{secret}@proxy.example.com:3128"));
+    let no_scheme = document::quoted(&format!("sf:{secret}@proxy.example.com:3128"));
     vec![
         good.clone(),
         format!(
@@ -130,6 +132,13 @@ fn documents(secret: &str, writing: Writing) -> Vec<String> {
         // In a field or a table that takes none.
         format!("{good}[cluster.hosts]\nsystem_key = {value}\n"),
         format!("{good}[report]\nurl = \"https://h/?token={encoded}\"\n"),
+        // Not encoded, or without a scheme.
+        format!(
+            "{good}PROXY = {raw_url}\nPROXY_2 = {no_scheme}\n[cluster.config]\nHTTP_PROXY_SERVER = {raw_url}\n[report]\nurl = {raw_url}\n"
+        ),
+        format!(
+            "schema = 1\n[node]\nname = {raw}\nmesh = {{ address = {no_scheme}, interface = {raw_url} }}\n[cluster]\nzone = {no_scheme}\ndatabase_nodes = [{raw}]\n[cluster.config]\nHTTP_PROXY_SERVER = {no_scheme}\n"
+        ),
         // Swallowed by a string that was not closed, or by another quote.
         format!(
             "schema = 1\n[node]\nname = {{ x = 1 }}\n[cluster]\ndatabase_nodes = [\"\"\"a\ndsn = {raw}\n"

@@ -87,6 +87,14 @@ fn each_rule_has_its_own_words() {
             "cluster.config",
             "HTTP_PROXY_SERVER = \"http://u:canary@p\"",
         ),
+        (
+            "cluster.config",
+            "HTTP_PROXY_SERVER = \"http://u:can/ary@p:3128\"",
+        ),
+        (
+            "cluster.config",
+            "HTTP_PROXY_SERVER = \"u:canary@p.example.com:3128\"",
+        ),
         ("database", "dsn = \"postgres://u:canary@h/d\""),
         ("database", "dsn = \"mysql://u:canary@x@h/d\""),
         ("database", "wait = \"5 minutes\""),
@@ -127,6 +135,13 @@ fn each_rule_has_its_own_words() {
         ("bootstrap", "mode = \"always\""),
         ("report", "url = \"ftp://x\""),
         ("report", "url = \"https://u:canary@x/y\""),
+        ("report", "url = \"https://u:can/ary@x/y\""),
+        ("report", "url = \"https://u:can?ary@x/y\""),
+        ("report", "url = \"https://h:99999/\""),
+        ("report", "url = \"https://h:/\""),
+        ("report", "url = \"https://[::1/\""),
+        ("report", "url = \"https:///y\""),
+        ("node", "name = \"mysql://u:can/ary@db1/x\""),
     ] {
         let found = problems(&with(table, line), Role::Hypervisor);
         // One mistake, one sentence; the others of GOOD still hold.
@@ -135,6 +150,7 @@ fn each_rule_has_its_own_words() {
         shown.push('\n');
     }
     assert!(!shown.contains("canary"), "{shown}");
+    assert!(!shown.contains("ary@"), "{shown}");
     insta::assert_snapshot!(shown, @r#"
     node.name: is empty
     node.name: "10.0.0.1" is an address, not a name (write the fully qualified name, such as "db1.example.com")
@@ -170,6 +186,8 @@ fn each_rule_has_its_own_words() {
     cluster.config.NODE_NAME: "NODE_NAME" may not be set cluster-wide in release 0.7 (allowed: CPU_OVERCOMMIT_RATIO, HTTP_PROXY_SERVER, RAM_OVERCOMMIT_RATIO; set others in [config] on each node)
     cluster.config.HTTP_PROXY_SERVR: "HTTP_PROXY_SERVR" may not be set cluster-wide in release 0.7 (did you mean "HTTP_PROXY_SERVER"?)
     cluster.config.HTTP_PROXY_SERVER: is a secret, which the cluster-wide table must not hold (the seed stands in secrets.auth_secret_seed; give a proxy without user and password)
+    cluster.config.HTTP_PROXY_SERVER: is a secret, which the cluster-wide table must not hold (the seed stands in secrets.auth_secret_seed; give a proxy without user and password)
+    cluster.config.HTTP_PROXY_SERVER: is a secret, which the cluster-wide table must not hold (the seed stands in secrets.auth_secret_seed; give a proxy without user and password)
     database.dsn: the DSN does not start with mysql:// (MariaDB's scheme is mysql too); write it as mysql://USER:PASSWORD@HOST[:PORT][,HOST…]/DATABASE[?ssl-mode=…]
     database.dsn: the user or the password has a character that must be percent-encoded: @ as %40, / as %2F, ? as %3F, # as %23
     database.wait: "5 minutes" is not a duration (write a whole number and ms, s, m or h, such as "30s")
@@ -198,6 +216,13 @@ fn each_rule_has_its_own_words() {
     bootstrap.mode: "always" is not a mode (write "auto", "require" or "wait")
     report.url: is not an http or https URL (write it as "https://ops.example.com/sf")
     report.url: carries a user or password, which would stand in logs (write it as "https://ops.example.com/sf")
+    report.url: carries a user or password, which would stand in logs (write it as "https://ops.example.com/sf")
+    report.url: carries a user or password, which would stand in logs (write it as "https://ops.example.com/sf")
+    report.url: has a port that is no number from 1 to 65535 (write it as "https://ops.example.com/sf")
+    report.url: is not a URL (write it as "https://ops.example.com/sf")
+    report.url: has a port that is no number from 1 to 65535 (write it as "https://ops.example.com/sf")
+    report.url: is not a URL (write it as "https://ops.example.com/sf")
+    node.name: expected a host name, a string such as "db1.example.com"; what stands there is not shown, since it looks like a secret (look for a quote that is not closed, or not as it began)
     "#);
 }
 
@@ -282,5 +307,39 @@ fn a_network_node_can_be_named_by_hosts_or_be_this_node() {
         with("cluster", "network_node = \"hv1.example.com\""),
     ] {
         assert_eq!(problems(&text, Role::Network), [""; 0]);
+    }
+}
+
+#[test]
+fn what_stands_under_a_key_that_can_be_none_is_not_shown() {
+    let text = "schema = 1\n[config]\nsystem_ky = \"canary\"\nsystem-key = 'canary'\nOK = \"shown\"\n[cluster.config]\n\"authese@ed\" = \"canary\"\n[cluster.hosts]\nsystem_ky = \"canary\"\nDb1 = \"canary\"\ndb1 = \"10.0.0.1\"\n";
+    let single = Fragment::single(
+        Origin::new(Layer::FieldCredential, 0, "credential sf.config.token_"),
+        "config.sytem_kye",
+        "canary",
+    );
+    let merged = merge([file(text), single]);
+    let explained = crate::metadata::explain::explain(&merged, None).unwrap();
+    let mut shown = serde_json::json!(explained).to_string();
+    for one in &explained {
+        shown.push_str(&one.to_string());
+    }
+    assert!(!shown.contains("canary"), "{shown}");
+    for part in [
+        "config.system_ky = ******",
+        "config.OK = \"shown\"",
+        "cluster.hosts.db1 = \"10.0.0.1\"",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // What is wrong is the key, whatever stands there.
+    for table in ["config", "cluster.config"] {
+        let text = with(table, "auth_seed_ = \"canary\"");
+        let found = problems(&text, Role::Hypervisor);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("is not the name of a setting"),
+            "{found:?}"
+        );
     }
 }

@@ -199,13 +199,18 @@ fn settings_changed_by_people_stay_and_changed_metadata_is_refused() {
 
 #[test]
 fn passwords_in_settings_are_masked_on_both_sides() {
-    let operation = Operation::Config {
-        key: "HTTP_PROXY_SERVER".into(),
-        value: json!("http://u:hunter2@p:1"),
-    };
-    let observed = Observed::Config(Some(json!("http://u:hunter3@p:1")));
-    let judgement = judge(&operation, Some(&record("withheld")), &observed, "db:1");
-    assert!(!format!("{:?}", refused(&judgement)).contains("hunter"));
+    for (one, other) in [
+        ("http://u:hunter2@p:1", "http://u:hunter3@p:1"),
+        ("u:hunter/2@p:1", "u:1 hunter3@p:1"),
+    ] {
+        let operation = Operation::Config {
+            key: "HTTP_PROXY_SERVER".into(),
+            value: json!(one),
+        };
+        let observed = Observed::Config(Some(json!(other)));
+        let judgement = judge(&operation, Some(&record("withheld")), &observed, "db:1");
+        assert!(!format!("{:?}", refused(&judgement)).contains("hunter"));
+    }
 }
 
 #[test]

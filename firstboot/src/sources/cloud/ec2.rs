@@ -5,7 +5,7 @@
 use hyper::Method;
 use sf_contract::secret::Secret;
 
-use super::{Carrier, Problem, Request, Said, Service};
+use super::{Carrier, Problem, Request, SWITCH_OFF, Said, Service};
 use crate::sources::http::Trouble;
 
 const TOKEN: &str = "/latest/api/token";
@@ -31,8 +31,8 @@ pub(super) async fn ask(service: &mut Service<'_, impl Carrier>) -> Result<Said,
         return Ok(service.nothing(USER_DATA));
     };
     let instance = service
-        .instance(&with_token(service, INSTANCE, &token))
-        .await?;
+        .instance(with_token(service, INSTANCE, &token))
+        .await;
     Ok(Said::Document(document, instance))
 }
 
@@ -45,9 +45,9 @@ async fn token(service: &mut Service<'_, impl Carrier>) -> Result<Secret, Proble
     let answer = service.send(&request).await?;
     if answer.status != 200 {
         let trouble = Trouble::Status(answer.status);
-        return Err(service.problem(&trouble, &request).remedy(
-            "IMDSv2 gives no token: the instance's metadata service is switched off, or does not know version 2. Switch it on (aws ec2 modify-instance-metadata-options --http-endpoint enabled --http-tokens required), or boot with sf.metadata_cloud=no.",
-        ));
+        return Err(service.problem(&trouble, &request).remedy(&format!(
+            "IMDSv2 gives no token: the instance's metadata service is switched off, or does not know version 2. Switch it on (aws ec2 modify-instance-metadata-options --http-endpoint enabled --http-tokens required), or {SWITCH_OFF}."
+        )));
     }
     let token = std::str::from_utf8(&answer.body)
         .ok()

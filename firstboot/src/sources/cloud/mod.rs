@@ -24,6 +24,9 @@ pub(super) const SERVICE: &str = "http://169.254.169.254";
 /// Where the kernel shows what the firmware says of the machine.
 const DMI: &str = "/sys/class/dmi/id";
 
+/// The way out where a cloud's service is of no use.
+const SWITCH_OFF: &str = "switch it off (sf.metadata_cloud=no on the kernel command line, or a credential sf.metadata_cloud that says no) and give the metadata by another source";
+
 /// A cloud whose metadata service is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cloud {
@@ -204,10 +207,15 @@ impl<C: Carrier> Service<'_, C> {
             .map_err(|trouble| self.problem(&trouble, request))
     }
 
-    /// The cloud's name for this instance, from a plain text.
-    async fn instance(&mut self, request: &Request) -> Result<Option<String>, Problem> {
-        let id = self.document(request).await?;
-        Ok(id.as_deref().and_then(|id| id_of(id)))
+    /// The cloud's name for this instance, from a plain text. It is shown and
+    /// nothing more: who has no answer to this does without.
+    async fn instance(&mut self, request: Request) -> Option<String> {
+        let request = Request {
+            once: true,
+            ..request
+        };
+        let id = self.document(&request).await.ok().flatten();
+        id.as_deref().and_then(|id| id_of(id))
     }
 
     /// What the service says of the instance itself, which it does for every one.
@@ -232,12 +240,15 @@ impl<C: Carrier> Service<'_, C> {
 
     fn problem(&self, trouble: &Trouble, request: &Request) -> Problem {
         let problem = Problem::of(trouble, &request.url, &self.source());
-        if trouble.transient() {
-            return problem.remedy(
-                "The agent keeps trying. If this machine has no metadata service, switch it off (sf.metadata_cloud=no on the kernel command line, or a credential sf.metadata_cloud that says no) and give the metadata by another source.",
-            );
-        }
-        problem
+        // Nothing that is said about sf.metadata_url helps here.
+        problem.remedy(&if trouble.transient() {
+            format!("The agent keeps trying. If this machine has no metadata service, {SWITCH_OFF}.")
+        } else {
+            let cloud = self.cloud.name();
+            format!(
+                "Something else answers in the place of {cloud}'s metadata service (a proxy, a portal), or it refuses this machine: look at what {cloud} says of this machine's metadata and user data; or {SWITCH_OFF}."
+            )
+        })
     }
 
     fn nothing(&self, path: &str) -> Said {

@@ -91,13 +91,17 @@ fn look(kind: &Kind, places: &Places, tell: Tell<'_>) -> Looked {
                     there_are(places)
                 )),
             ),
-            [drive] => match read(kind, drive) {
-                Ok((found, note)) => Looked {
-                    note,
-                    ..at(&drive.label, found)
-                },
-                Err(failure) => at(&drive.label, Found::Broken(failure)),
-            },
+            [drive] => {
+                // A worn disc or a virtual one can take minutes.
+                tell(&format!("reading the {} {}", kind.name, drive.label));
+                match read(kind, drive) {
+                    Ok((found, note)) => Looked {
+                        note,
+                        ..at(&drive.label, found)
+                    },
+                    Err(failure) => at(&drive.label, Found::Broken(failure)),
+                }
+            }
             [first, second, ..] => at(
                 &first.label,
                 Found::Broken(Box::new(
@@ -155,6 +159,24 @@ fn settled(places: &Places, kind: &Kind, tell: Tell<'_>) -> io::Result<Vec<Drive
             return Ok(drives);
         }
         tell("waiting for udev to look at all drives");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits for a drive of any kind as long as for udev, at most `limit`; is there
+/// one then? A USB stick or a BMC's virtual disc can show up when udev has long
+/// looked at everything.
+pub(super) fn shows_up(places: &Places, limit: Duration, tell: Tell<'_>) -> bool {
+    let deadline = Instant::now() + limit.min(UDEV_WAIT);
+    loop {
+        let here = |kind| labelled(places, kind).is_ok_and(|drives| !drives.is_empty());
+        if here(&NOCLOUD) || here(&OPENSTACK) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        tell("no source has metadata; waiting for a drive that shows up late");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

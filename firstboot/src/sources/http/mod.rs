@@ -54,6 +54,8 @@ pub struct Request {
     pub body: Bytes,
     /// Statuses that mean "not now" with this service, besides 408, 425, 429 and 5xx.
     pub not_now: &'static [u16],
+    /// Is its answer not worth another try?
+    pub once: bool,
 }
 
 impl Request {
@@ -65,6 +67,7 @@ impl Request {
             headers: Vec::new(),
             body: Bytes::new(),
             not_now: &[],
+            once: false,
         }
     }
 
@@ -133,7 +136,7 @@ pub async fn ask(
         let left = deadline.saturating_duration_since(Instant::now());
         let limit = left.clamp(LEAST, ATTEMPT);
         let trouble = match once(request, trust, limit).await {
-            Err(trouble) if trouble.transient() => trouble,
+            Err(trouble) if trouble.transient() && !request.once => trouble,
             outcome => return outcome,
         };
         tell(&format!("waiting for {}: {trouble}", request.url));
@@ -145,7 +148,7 @@ pub async fn ask(
 
 async fn once(request: &Request, trust: &Trust, limit: Duration) -> Result<Answer, Trouble> {
     let doing = Cell::new(LOOKING_UP);
-    match tokio::time::timeout(limit, exchange(request, trust, &doing)).await {
+    match tokio::time::timeout(limit, exchange(request, trust, limit, &doing)).await {
         Ok(outcome) => outcome,
         Err(_) if doing.get() == LOOKING_UP => Err(dns(
             &request.url,
@@ -161,10 +164,11 @@ async fn once(request: &Request, trust: &Trust, limit: Duration) -> Result<Answe
 async fn exchange(
     request: &Request,
     trust: &Trust,
+    limit: Duration,
     doing: &Cell<&'static str>,
 ) -> Result<Answer, Trouble> {
     let url = &request.url;
-    let stream = connect(url, doing).await?;
+    let stream = connect(url, limit, doing).await?;
     if !url.https {
         return converse(request, stream, doing).await;
     }
@@ -181,8 +185,13 @@ async fn exchange(
     converse(request, stream, doing).await
 }
 
-/// Tries every address of the name in turn; the last failure is the one told.
-async fn connect(url: &Url, doing: &Cell<&'static str>) -> Result<TcpStream, Trouble> {
+/// Tries every address of the name, all of them within `limit`.
+async fn connect(
+    url: &Url,
+    limit: Duration,
+    doing: &Cell<&'static str>,
+) -> Result<TcpStream, Trouble> {
+    let deadline = Instant::now() + limit;
     let addresses: Vec<SocketAddr> = match url.host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, url.port)],
         Err(_) => tokio::net::lookup_host((url.host.as_str(), url.port))
@@ -191,20 +200,41 @@ async fn connect(url: &Url, doing: &Cell<&'static str>) -> Result<TcpStream, Tro
             .collect(),
     };
     doing.set("connecting");
-    let mut trouble = dns(url, std::io::Error::other("the name has no address"));
-    for address in addresses {
-        match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+    first_of(&addresses, deadline).await.map_err(|trouble| {
+        trouble.unwrap_or_else(|| dns(url, std::io::Error::other("the name has no address")))
+    })
+}
+
+/// Connects to the first address that takes it. Of what goes wrong that is told
+/// which got furthest: that there is no way to one address (IPv6, mostly) says
+/// nothing where another refused.
+async fn first_of(
+    addresses: &[SocketAddr],
+    deadline: Instant,
+) -> Result<TcpStream, Option<Trouble>> {
+    let mut furthest: Option<Trouble> = None;
+    for (remaining, address) in (1..=addresses.len()).rev().zip(addresses) {
+        // No address may use up the time of the others; a tenth is left for
+        // telling what was found.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let share = left * 9 / 10 / u32::try_from(remaining).unwrap_or(u32::MAX);
+        let limit = share.min(CONNECT);
+        let trouble = match tokio::time::timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => trouble = Trouble::connecting(error),
-            Err(_) => {
-                trouble = Trouble::Timeout {
-                    doing: "connecting",
-                    after: CONNECT,
-                }
-            }
+            Ok(Err(error)) => Trouble::connecting(error),
+            Err(_) => Trouble::Timeout {
+                doing: "connecting",
+                after: limit,
+            },
+        };
+        if furthest
+            .as_ref()
+            .is_none_or(|other| trouble.distance() > other.distance())
+        {
+            furthest = Some(trouble);
         }
     }
-    Err(trouble)
+    Err(furthest)
 }
 
 fn dns(url: &Url, source: std::io::Error) -> Trouble {
@@ -346,4 +376,53 @@ fn clean(text: &str) -> String {
         .filter(|c| c.is_ascii_graphic() || *c == ' ')
         .take(80)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where nothing listens, where nobody accepts, where no way leads, and
+    /// where somebody is.
+    #[tokio::test]
+    async fn of_several_addresses_that_is_told_which_got_furthest() {
+        let local = "127.0.0.1:0".parse().unwrap();
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(local).unwrap();
+        let silent = socket.listen(0).unwrap();
+        let full = silent.local_addr().unwrap();
+        // Its queue is full: what comes now is not answered.
+        let _first = TcpStream::connect(full).await.unwrap();
+        let listener = tokio::net::TcpListener::bind(local).await.unwrap();
+        let here = listener.local_addr().unwrap();
+        let gone = tokio::net::TcpListener::bind(local).await.unwrap();
+        let refused = gone.local_addr().unwrap();
+        drop(gone);
+        // TCP to a group has no route on any machine.
+        let nowhere: SocketAddr = "224.0.0.1:80".parse().unwrap();
+        let short = || Instant::now() + Duration::from_millis(500);
+        for (addresses, found) in [
+            (vec![refused, nowhere], "connection refused"),
+            (vec![nowhere, refused], "connection refused"),
+            (vec![full, refused], "connection refused"),
+            (vec![refused, full], "connection refused"),
+            (
+                vec![full, nowhere],
+                "no answer within 1 s: it stopped while connecting",
+            ),
+            (
+                vec![nowhere, full],
+                "no answer within 1 s: it stopped while connecting",
+            ),
+            (vec![nowhere], "there is no route to it"),
+        ] {
+            let trouble = first_of(&addresses, short()).await.unwrap_err().unwrap();
+            assert_eq!(trouble.to_string(), found, "{addresses:?}");
+        }
+        assert!(first_of(&[], short()).await.unwrap_err().is_none());
+        // A dead address leaves the next one its time.
+        let deadline = Instant::now() + Duration::from_secs(3);
+        first_of(&[nowhere, full, here], deadline).await.unwrap();
+        assert!(Instant::now() < deadline);
+    }
 }

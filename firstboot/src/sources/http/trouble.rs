@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio_rustls::rustls::{self, CertificateError};
+use tokio_rustls::rustls::{self, AlertDescription, CertificateError};
 
 use super::Url;
 use super::tls::{PinMissing, PinOfServer};
@@ -92,6 +92,18 @@ impl Trouble {
         }
     }
 
+    /// How far the attempt to connect got: of several addresses' troubles that
+    /// of the furthest says most.
+    pub(super) fn distance(&self) -> u8 {
+        match self {
+            Self::Dns { .. } => 0,
+            Self::Route(_) => 1,
+            Self::Timeout { .. } => 2,
+            Self::Refused(_) => 3,
+            _ => 4,
+        }
+    }
+
     /// How the TLS handshake ended.
     pub(super) fn handshake(error: io::Error, host: &str) -> Self {
         let inner = error
@@ -137,7 +149,19 @@ impl Trouble {
             Some(rustls::Error::InvalidMessage(_)) => {
                 Self::Tls("it does not speak TLS on that port".into())
             }
-            Some(other) => Self::Tls(format!("the TLS handshake failed: {other}")),
+            Some(other) => Self::ended(other, "the TLS handshake failed"),
+        }
+    }
+
+    /// How TLS ended, in the handshake or behind it: in TLS 1.3 a server judges
+    /// its client only when the client takes the connection for made.
+    fn ended(error: &rustls::Error, what: &str) -> Self {
+        match error {
+            rustls::Error::AlertReceived(AlertDescription::CertificateRequired) => Self::Tls(
+                "it wants a client certificate, which is not supported: let it serve this URL without"
+                    .into(),
+            ),
+            other => Self::Tls(format!("{what}: {other}")),
         }
     }
 
@@ -145,6 +169,16 @@ impl Trouble {
     pub(super) fn exchange(error: hyper::Error) -> Self {
         if error.is_parse() {
             return Self::NotHttp(error.to_string());
+        }
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(inner) = cause {
+            let within = inner
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
+            if let Some(tls) = within.and_then(|within| within.downcast_ref()) {
+                return Self::ended(tls, "the TLS connection broke");
+            }
+            cause = inner.source();
         }
         Self::CutOff(error.into())
     }

@@ -15,6 +15,11 @@ const ONCE: Remote = Remote::Ask {
     wait_with_copy: Duration::ZERO,
 };
 
+const PATIENT: Remote = Remote::Ask {
+    wait: Duration::from_mins(1),
+    wait_with_copy: Duration::ZERO,
+};
+
 fn machine_in(cloud: Cloud) -> Machine {
     let (field, mark) = match cloud {
         Cloud::Ec2 => ("sys_vendor", "Amazon EC2"),
@@ -268,6 +273,11 @@ fn imds_version_1_is_never_used() {
             .contains("--http-tokens required")
     );
     assert!(
+        rejected.failures[0]
+            .remedy_text()
+            .contains("a credential sf.metadata_cloud that says no")
+    );
+    assert!(
         server
             .asked()
             .iter()
@@ -303,6 +313,11 @@ fn gces_own_attribute_wins_over_cloud_inits() {
         ("user-data", "#cloud-config\n"),
     ]));
     load(&ask(&machine_in(Cloud::Gce), &server.url(""))).unwrap();
+    // One that was emptied hides nothing.
+    for blank in ["", "\n", "#cloud-config\n"] {
+        let server = Server::start(gce(vec![("sf-metadata", blank), ("user-data", GOOD)]));
+        load(&ask(&machine_in(Cloud::Gce), &server.url(""))).unwrap();
+    }
     let server = Server::start(gce(vec![("user-data", "#cloud-config\nusers: []\n")]));
     let rejected = load(&ask(&machine_in(Cloud::Gce), &server.url(""))).unwrap_err();
     assert_eq!(rejected.failures[0].code.id, "SF-META-FOREIGN");
@@ -419,12 +434,15 @@ fn a_service_that_misbehaves_stops_with_the_codes_of_any_server() {
     let clouds = [Cloud::Ec2, Cloud::OpenStack, Cloud::Gce, Cloud::Azure];
     // All at once: several of them take their time.
     std::thread::scope(|scope| {
-        for cloud in clouds {
+        let mut targets: Vec<(Cloud, bool)> = clouds.map(|cloud| (cloud, false)).into();
+        // And EC2's token itself.
+        targets.push((Cloud::Ec2, true));
+        for (cloud, token) in targets {
             for (what, act, code) in acts.clone() {
                 scope.spawn(move || {
                     let server = Server::start(move |asked| {
                         // EC2's token is given: what comes after it is at fault.
-                        if asked.line.starts_with("PUT ") {
+                        if asked.line.starts_with("PUT ") && !token {
                             answer(200, "T0KEN==")
                         } else {
                             act.clone()
@@ -436,9 +454,71 @@ fn a_service_that_misbehaves_stops_with_the_codes_of_any_server() {
                         .iter()
                         .map(|failure| failure.code.id)
                         .collect();
-                    assert_eq!(found, [code], "{cloud:?}: {what}");
+                    assert_eq!(found, [code], "{cloud:?}: {what}, token {token}");
+                    // Of a cloud there is no URL to correct.
+                    let remedy = collected.broken[0].remedy_text();
+                    assert!(
+                        remedy.contains("sf.metadata_cloud=no") && remedy.contains("a credential"),
+                        "{cloud:?}: {what}, token {token}: {remedy}"
+                    );
                 });
             }
         }
     });
+}
+
+/// What is down at first and then answers is asked until it does, at each step
+/// of the conversation.
+#[test]
+fn a_service_that_is_not_ready_at_first_is_asked_again() {
+    std::thread::scope(|scope| {
+        for cloud in [Cloud::Ec2, Cloud::OpenStack, Cloud::Gce, Cloud::Azure] {
+            scope.spawn(move || {
+                let mut real: Box<dyn FnMut(&Asked) -> Act + Send> = match cloud {
+                    Cloud::Ec2 => Box::new(ec2(Some(GOOD))),
+                    Cloud::OpenStack => Box::new(openstack(Some(GOOD))),
+                    Cloud::Gce => Box::new(gce(vec![("user-data", GOOD)])),
+                    Cloud::Azure => Box::new(azure(GOOD)),
+                };
+                let mut seen = std::collections::BTreeSet::new();
+                let server = Server::start(move |asked| {
+                    if seen.insert(asked.line.clone()) {
+                        answer(503, "later")
+                    } else {
+                        real(asked)
+                    }
+                });
+                let machine = machine_in(cloud);
+                let places = machine.places().remote(PATIENT);
+                let collected = collect(&places.metadata_service(server.url("")));
+                let loaded = load(&collected).unwrap();
+                assert_eq!(loaded.metadata.node.name, "hv1.example.com", "{cloud:?}");
+            });
+        }
+    });
+}
+
+/// The instance's id is shown and nothing more.
+#[test]
+fn user_data_without_an_instance_id_is_enough_on_ec2() {
+    for status in [403, 404, 500, 503] {
+        let mut real = ec2(Some(GOOD));
+        let server = Server::start(move |asked| {
+            if asked.line.contains("instance-id") {
+                answer(status, "")
+            } else {
+                real(asked)
+            }
+        });
+        let machine = machine_in(Cloud::Ec2);
+        let places = machine.places().remote(PATIENT);
+        let collected = collect(&places.metadata_service(server.url("")));
+        load(&collected).unwrap();
+        assert_eq!(place(&collected), "EC2 user data: found");
+        let asked = server.asked();
+        let times = asked
+            .iter()
+            .filter(|asked| asked.line.contains("instance-id"));
+        assert_eq!(times.count(), 1, "{status}");
+    }
 }

@@ -23,6 +23,8 @@ const ALL: [Format; 6] = [
     Format::Iso(&["-rock", "-joliet"]),
 ];
 
+const OPENSTACK_USER_DATA: &str = "openstack/latest/user_data";
+
 /// An image of a drive with these files.
 fn image(format: Format, label: &str, files: &[(&str, &[u8])]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
@@ -363,7 +365,56 @@ fn udev_is_waited_for_only_by_a_run() {
         told.push(text.to_owned());
     });
     load(&collected).unwrap();
-    assert_eq!(told, ["waiting for udev to look at all drives"]);
+    assert_eq!(
+        told,
+        [
+            "waiting for udev to look at all drives",
+            "reading the NoCloud drive CIDATA"
+        ]
+    );
+}
+
+/// A stick that is slow, a disc that a BMC attaches: udev had looked at
+/// everything before it was there.
+#[test]
+fn a_drive_that_shows_up_late_is_waited_for_where_there_is_nothing_else() {
+    const WAITING: &str = "no source has metadata; waiting for a drive that shows up late";
+    for (label, name) in [("CIDATA", "user-data"), ("config-2", OPENSTACK_USER_DATA)] {
+        let drive = image(Format::Fat(12), label, &[(name, GOOD.as_bytes())]);
+        let machine = Machine::new();
+        let mut told = Vec::new();
+        let collected = collect_telling(&machine.places().remote(Remote::RUN), &mut |text| {
+            if told.is_empty() {
+                let path = machine.path(&format!("/dev/disk/by-label/{label}"));
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, &drive).unwrap();
+            }
+            told.push(text.to_owned());
+        });
+        load(&collected).unwrap();
+        assert_eq!(told[0], WAITING);
+        assert!(told[1].starts_with("reading the "), "{told:?}");
+    }
+    // Who has metadata, or does not ask, waits for nothing.
+    for (machine, remote) in [
+        (Machine::new().file(FILE, GOOD), Remote::RUN),
+        (Machine::new().file(FILE, "broken"), Remote::RUN),
+        (Machine::new(), Remote::Kept),
+    ] {
+        collect_telling(&machine.places().remote(remote), &mut |text| {
+            panic!("{text}")
+        });
+    }
+    // There is an end to it.
+    let limit = Remote::Ask {
+        wait: Duration::from_millis(100),
+        wait_with_copy: Duration::ZERO,
+    };
+    let mut told = Vec::new();
+    let collected = collect_telling(&Machine::new().places().remote(limit), &mut |text| {
+        told.push(text.to_owned());
+    });
+    assert!(collected.is_empty() && told.contains(&WAITING.to_owned()));
 }
 
 /// A real drive of each format, and the places of its bytes that say something.

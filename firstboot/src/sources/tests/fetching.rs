@@ -91,6 +91,31 @@ fn a_document_with_its_digest_is_metadata() {
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
 }
 
+/// Of a document that is another one, no digest is told: it holds secrets.
+#[test]
+fn another_digest_is_left_to_whoever_may_fetch_the_document() {
+    let other = format!("{GOOD}# changed\n");
+    let text = other.clone();
+    let server = Server::start(move |_| answer(200, &text));
+    for (path, command) in [
+        (
+            "/n.toml",
+            Some(format!("curl -sS '{}' | sha256sum", server.url("/n.toml"))),
+        ),
+        ("/n.toml?token=S3CR3T", None),
+        ("/n'.toml", None),
+    ] {
+        let machine = with_digest(&server.url(path));
+        let rejected = load(&fetch(&machine, ONCE)).unwrap_err();
+        let failure = &rejected.failures[0];
+        assert_eq!(failure.code.id, "SF-FETCH-DIGEST", "{path}");
+        assert_eq!(failure.next_command, command, "{path}");
+        let shown = format!("{failure:?}");
+        assert!(!shown.contains(&digest(&other)), "{shown}");
+        assert!(shown.contains(&digest(GOOD)), "{shown}");
+    }
+}
+
 #[test]
 fn what_vouches_for_nothing_is_refused_before_anything_is_asked() {
     let server = Server::start(|_| answer(200, GOOD));

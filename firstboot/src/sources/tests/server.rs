@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::{
+    RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::ring,
+};
 
 /// A request as it came: its first line, and its headers in lower case.
 #[derive(Clone, Debug)]
@@ -83,10 +86,17 @@ impl Server {
             for stream in listener.incoming().flatten() {
                 let (tls, behaviour, log) = (tls.clone(), behaviour.clone(), log.clone());
                 std::thread::spawn(move || match tls {
-                    None => serve(stream, &behaviour, &log),
+                    None => {
+                        serve(stream, &behaviour, &log);
+                    }
                     Some(config) => {
                         let connection = ServerConnection::new(config).unwrap();
-                        serve(StreamOwned::new(connection, stream), &behaviour, &log);
+                        let mut stream = StreamOwned::new(connection, stream);
+                        if !serve(&mut stream, &behaviour, &log) {
+                            // To close while the client writes would reset the
+                            // connection, and what it has not read yet with it.
+                            let _ = std::io::copy(&mut stream.sock, &mut std::io::sink());
+                        }
                     }
                 });
             }
@@ -120,9 +130,14 @@ pub(super) fn deaf() -> (TcpListener, String) {
     (listener, url)
 }
 
-fn serve(mut stream: impl Read + Write, behaviour: &Mutex<Behaviour>, log: &Mutex<Vec<Asked>>) {
+/// Was there a request?
+fn serve(
+    mut stream: impl Read + Write,
+    behaviour: &Mutex<Behaviour>,
+    log: &Mutex<Vec<Asked>>,
+) -> bool {
     let Some(asked) = request(&mut stream) else {
-        return;
+        return false;
     };
     log.lock().unwrap().push(asked.clone());
     let act = behaviour.lock().unwrap()(&asked);
@@ -135,6 +150,7 @@ fn serve(mut stream: impl Read + Write, behaviour: &Mutex<Behaviour>, log: &Mute
         }),
         Act::Silence => stream.read(&mut [0; 1]).map(drop),
     };
+    true
 }
 
 fn request(stream: &mut impl Read) -> Option<Asked> {
@@ -204,6 +220,23 @@ impl Ca {
     /// A server that shows the authority's certificate as its own.
     pub(super) fn alone(&self) -> ServerConfig {
         Self::config(vec![self.der.clone()], self.issuer.key().serialize_der())
+    }
+
+    /// The same, for clients alone that show a certificate of this authority.
+    pub(super) fn mutual(&self, name: &str) -> ServerConfig {
+        let (certificate, key) = self.leaf(name, [2020, 2100]);
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key));
+        let provider = Arc::new(ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone().into()).unwrap();
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+        ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(clients.build().unwrap())
+            .with_single_cert(vec![certificate.into(), self.der.clone().into()], key)
+            .unwrap()
     }
 
     fn config(chain: Vec<Vec<u8>>, key: Vec<u8>) -> ServerConfig {

@@ -109,6 +109,27 @@ fn tls_believes_only_the_named_authority() {
     insta::assert_snapshot!(shown);
 }
 
+/// In TLS 1.3 this is heard of only when the request has been sent.
+#[test]
+fn a_server_that_wants_a_client_certificate_is_not_asked_again() {
+    let ca = Ca::new("ours");
+    let server = Server::tls(ca.mutual("127.0.0.1"), |_| answer(200, GOOD));
+    let url = server.url("/n");
+    let machine = booted(&format!(
+        "sf.metadata_url={url} sf.metadata_ca={}",
+        ca.pin()
+    ));
+    let patient = Remote::Ask {
+        wait: Duration::from_mins(1),
+        wait_with_copy: Duration::ZERO,
+    };
+    let shown = failure(&machine, patient);
+    assert!(
+        shown.contains("SF-FETCH-TLS") && shown.contains("it wants a client certificate"),
+        "{shown}"
+    );
+}
+
 /// A chain whose authority is not the one that signed.
 fn forged_chain(
     signer: &Ca,

@@ -1,5 +1,6 @@
 //! `sf-image metadata seal`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -93,19 +94,13 @@ impl Args {
                 "--separate keeps the confidential values out of the drive; --as credentials makes no drive",
             );
         }
-        let (host, tpm2) = match key {
-            Key::Host => (true, false),
-            Key::Tpm2 => (false, true),
-            Key::HostAndTpm2 => (true, true),
-            Key::Null => (false, false),
-        };
-        if self.host_key.is_some() && !host {
+        if self.host_key.is_some() && !key.is_host() {
             return usage(
                 "--host-key is of no use with that key",
                 "add --with-key host",
             );
         }
-        if self.tpm2_public_key.is_some() && !tpm2 {
+        if self.tpm2_public_key.is_some() && !key.is_tpm2() {
             return usage(
                 "--tpm2-public-key is of no use with that key",
                 "add --with-key tpm2, or host+tpm2",
@@ -113,7 +108,7 @@ impl Args {
         }
         let encryption = Encryption {
             key,
-            host_key: there(self.host_key.as_deref())?,
+            host_key: host_key(self.host_key.as_deref())?,
             tpm2_public_key: there(self.tpm2_public_key.as_deref())?,
         };
         Ok(self.with(credentials, Some(encryption)))
@@ -149,6 +144,38 @@ impl Args {
             .hint(Some("leave --node out, or remove node.name there"))),
         }
     }
+}
+
+/// What `systemd-creds setup` makes: the machine's id and 4096 random bytes.
+const HOST_KEY: u64 = 16 + 4096;
+
+/// A copy of a host key that systemd takes: it wants the mode to be 0400, and
+/// encrypts with half of a key as well, which no node can decrypt.
+fn host_key(path: Option<&Path>) -> Result<Option<PathBuf>, Report> {
+    let Some(path) = there(path)? else {
+        return Ok(None);
+    };
+    let meta = fs::metadata(&path).map_err(|error| Report::new(Kind::Environment, &error))?;
+    let mode = meta.permissions().mode() & 0o7777;
+    let copy = "copy the node's /var/lib/systemd/credential.secret once more".to_owned();
+    let (what, hint) = if !meta.is_file() {
+        ("is no file".to_owned(), copy)
+    } else if meta.len() < HOST_KEY {
+        let found = format!("has {} bytes; a host key has {HOST_KEY}", meta.len());
+        (found, copy)
+    } else if mode != 0o400 {
+        (
+            format!("has the mode {mode:04o}, with which systemd-creds takes no host key"),
+            format!("chmod 0400 {}", path.display()),
+        )
+    } else {
+        return Ok(Some(path));
+    };
+    Err(Report::text(
+        Kind::Environment,
+        format!("--host-key: {} {what}", path.display()),
+    )
+    .hint(Some(hint)))
 }
 
 /// The absolute path of a file that is there: systemd takes no other, and would
