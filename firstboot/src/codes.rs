@@ -323,16 +323,16 @@ codes! {
         "Correct user and password in database.dsn, or set the user's password on the server.";
     DB_AUTH_PLUGIN = "SF-DB-AUTH-PLUGIN", Configuration, "the database user logs in by a method that this agent does not speak",
         "The agent speaks mysql_native_password, caching_sha2_password over TLS and unix_socket.",
-        "Change the user to mysql_native_password on the server.";
+        "On the server: ALTER USER 'USER'@'HOST' IDENTIFIED VIA mysql_native_password USING PASSWORD('PASSWORD'); with the HOST that SELECT host FROM mysql.user WHERE user = 'USER' says.";
     DB_BLOCKED = "SF-DB-BLOCKED", Configuration, "the database server has blocked this node",
         "The server saw too many broken connections from this address.",
         "Run FLUSH HOSTS on the server and look for what breaks the connections.";
     DB_MISSING = "SF-DB-MISSING", Configuration, "the database does not exist on the server",
         "The agent makes tables, never databases: where data lives is the operator's choice.",
-        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; then run there what `sf-firstboot grants --role ROLE` prints.";
+        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; then run there what `sf-firstboot grants --role ROLE --database NAME --user USER --host HOST` prints, for the account that database.dsn logs in as.";
     DB_GRANTS = "SF-DB-GRANTS", Configuration, "the database user lacks privileges",
         "A bootstrap that stops half-way for want of a privilege helps nobody; all are checked first.",
-        "`sf-firstboot grants --role ROLE` prints what to grant; run it on the server as an administrator.";
+        "Run on the server, as an administrator, what `sf-firstboot grants --role ROLE --user USER --host HOST` prints, USER being database.dsn's and HOST what SELECT host FROM mysql.user WHERE user = 'USER' says.";
     DB_NOT_MARIADB = "SF-DB-NOT-MARIADB", Configuration, "what answers is not MariaDB",
         "Shaken Fist supports MariaDB alone; MySQL differs in what the schema relies on.",
         "Point database.dsn at a MariaDB server, 10.11 or newer.";

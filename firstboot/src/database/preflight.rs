@@ -9,7 +9,7 @@ use sf_contract::release::Schema;
 use sf_contract::role::Role;
 use std::sync::Arc;
 
-use super::grants::{self, Grants};
+use super::grants::{self, Account, Grants};
 use super::promises;
 use super::schema::{self, TableState};
 use super::session::Session;
@@ -139,7 +139,7 @@ struct Facts {
     enforced: String,
     charset: String,
     collation: String,
-    account: String,
+    account: Account,
     /// The database's name as the server writes it, in its grants too: with
     /// `lower_case_table_names` that is not how the DSN does.
     name: String,
@@ -170,7 +170,7 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
         engine: cell(1),
         charset: cell(2),
         collation: cell(3),
-        account: quoted_account(&cell(4)),
+        account: Account::parse(&cell(4)),
         name: cell(5),
         enforced: cell(6),
         grants: Grants::parse(lines.iter().filter_map(|row| row.text(0))),
@@ -245,15 +245,6 @@ pub(crate) fn judge_schema(
         findings.push(failure);
     }
     findings
-}
-
-/// `sf@10.%` as a statement takes it, `'sf'@'10.%'`.
-fn quoted_account(account: &str) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    match account.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{}", quote(user), quote(host)),
-        None => quote(account),
-    }
 }
 
 fn judge_version(server: &str, version: &str) -> Option<Failure> {
@@ -338,12 +329,37 @@ fn judge_charset(server: &str, database: &str, charset: &str, collation: &str) -
     })
 }
 
+/// As many statements as are still pasted from a card.
+const PASTED: usize = 4;
+
 fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) -> Option<Failure> {
     let missing = facts.grants.missing(
         &facts.name,
         &grants::needs(need.role, need.bootstraps, need.schema),
     );
-    (!missing.is_empty()).then(|| {
+    if missing.is_empty() {
+        return None;
+    }
+    let statements = grants::statements(&facts.account, database, &missing);
+    // The command knows the role alone, and not that this node leaves the
+    // bootstrap to others: it would print more than is needed.
+    let known = need.role.bootstraps() == need.bootstraps;
+    let remedy = if known && statements.len() > PASTED {
+        format!(
+            "Run on the server, as an administrator, what `{}` prints.",
+            facts.account.command(need.role.name(), database)
+        )
+    } else {
+        format!("On the server: {}", statements.join(" "))
+    };
+    let each: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    // Where a privilege names several tables, commas alone would mix the two up.
+    let between = if each.iter().any(|one| one.contains(" on ")) {
+        "; "
+    } else {
+        ", "
+    };
+    Some(
         Failure::new(
             &codes::DB_GRANTS,
             format!(
@@ -351,18 +367,11 @@ fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) ->
                  {} node needs: {}",
                 facts.account,
                 need.role,
-                missing
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                each.join(between)
             ),
         )
-        .remedy(format!(
-            "On the server: {}",
-            grants::statements(&facts.account, database, &missing)
-        ))
-    })
+        .remedy(remedy),
+    )
 }
 
 #[cfg(test)]
@@ -412,7 +421,49 @@ mod tests {
     }
 
     #[test]
-    fn engines_and_accounts() {
+    fn what_to_grant_is_pasted_or_printed_by_a_command_but_never_more_than_needed() {
+        let versions = BTreeMap::new();
+        let judged = |role, bootstraps, granted: &str| {
+            let facts = Facts {
+                version: String::new(),
+                engine: String::new(),
+                enforced: String::new(),
+                charset: String::new(),
+                collation: String::new(),
+                account: Account::parse("sf@10.%"),
+                name: "db".into(),
+                grants: Grants::parse([granted]),
+            };
+            let need = Need {
+                role,
+                bootstraps,
+                schema: &Schema::Agent,
+                schema_versions: &versions,
+            };
+            let failure = judge_grants("db:1", "db", &facts, &need).unwrap();
+            failure.remedy_text().to_owned()
+        };
+        let command = "Run on the server, as an administrator, what `sf-firstboot grants \
+             --role network --database 'db' --user 'sf' --host '10.%'` prints.";
+        assert_eq!(judged(Role::Network, false, ""), command);
+        let tier = judged(
+            Role::DatabaseTier,
+            true,
+            "GRANT SELECT, INSERT, DELETE, CREATE ON `db`.* TO `sf`@`10.%`",
+        );
+        let few = "On the server: GRANT UPDATE, REFERENCES ON `db`.* TO 'sf'@'10.%';";
+        assert_eq!(tier, few);
+        // `grants --role database-tier` would let a node write that is to wait.
+        let waits = judged(Role::DatabaseTier, false, "");
+        assert!(
+            waits.starts_with("On the server: GRANT CREATE, SELECT, DELETE ON `db`.`bootstrap_claims` TO 'sf'@'10.%';")
+                && !waits.contains("`db`.*"),
+            "{waits}"
+        );
+    }
+
+    #[test]
+    fn engines_are_judged() {
         for (default, enforced, told) in [
             ("InnoDB", "", None),
             ("InnoDB", "InnoDB", None),
@@ -424,8 +475,6 @@ mod tests {
             assert_eq!(found.is_some(), told.is_some(), "{found:?}");
             assert!(found.unwrap_or_default().starts_with(told.unwrap_or("")));
         }
-        assert_eq!(quoted_account("o'neil@10.%"), "'o''neil'@'10.%'");
-        assert_eq!(quoted_account("sf@a@%"), "'sf@a'@'%'");
     }
 
     #[test]

@@ -133,9 +133,12 @@ fn what_is_offered_next_works_when_it_is_pasted() {
 }
 
 #[test]
-fn what_to_grant_is_said_for_this_role_and_release() {
+fn what_to_grant_is_said_for_this_account_role_and_release() {
     let server = Server::started();
-    server.sql("DROP DATABASE shakenfist; REVOKE ALL, GRANT OPTION FROM sf@'%'");
+    server.sql(&format!(
+        "DROP DATABASE shakenfist; DROP USER sf@'%'; \
+         CREATE USER sf@'127.0.0.%' IDENTIFIED BY '{PASSWORD}'"
+    ));
     let desk = Desk::new();
     let metadata = desk.metadata("node.toml", server.port);
     let options = [
@@ -146,23 +149,35 @@ fn what_to_grant_is_said_for_this_role_and_release() {
         "--role",
         "network",
     ];
-    let mut check = vec!["check"];
+    let mut check = vec!["check", "--json"];
     check.extend(options);
-    let ran = desk.run(&check);
-    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    let checked = || {
+        let ran = desk.run(&check);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let finding = report["findings"][0].clone();
+        let remedy = finding["remedy"].as_str().unwrap_or_default().to_owned();
+        (finding["code"].clone(), remedy)
+    };
+    let (code, remedy) = checked();
+    assert_eq!(code, "SF-DB-GRANTS");
     let said = format!(
-        "`sf-firstboot grants --release-descriptor {RELEASE} --role network --database 'shakenfist' --user 'sf'` prints."
+        "`sf-firstboot grants --release-descriptor {RELEASE} --role network --database 'shakenfist' --user 'sf' --host '127.0.0.%'` prints."
     );
-    assert!(ran.stderr.contains(&said), "{said} not in {}", ran.stderr);
+    assert!(remedy.contains(&said), "{said} not in {remedy}");
     // To look at the fleet takes another user.
     let ran = desk.run(&["cluster", "status", "--metadata", &metadata]);
     assert!(
         ran.stderr.contains(
-            "`sf-firstboot grants --operator --database 'shakenfist' --user 'sf'` prints."
+            "`sf-firstboot grants --operator --database 'shakenfist' --user 'sf' --host '127.0.0.%'` prints."
         ),
         "{}",
         ran.stderr
     );
+    // As pasted, it lets the node in; what is left is the bootstrap.
+    super::privileges::paste(&server, &remedy, |words| desk.run(words));
+    let (code, remedy) = checked();
+    assert_ne!(code, "SF-DB-GRANTS", "{remedy}");
+    assert!(!code.as_str().unwrap_or_default().starts_with("SF-DB-"));
 }
 
 #[test]
