@@ -422,3 +422,71 @@ fn the_wrong_document_does_not_fill_the_console() {
     assert_eq!(ran.stderr.matches("and 19").count(), 1, "{}", ran.stderr);
     assert!(ran.stderr.contains(" mistakes in the node metadata"));
 }
+
+#[test]
+fn a_node_that_is_told_to_wait_says_so() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "[bootstrap]\nmode = \"wait\"\n");
+    node.edit("wait = \"20s\"", "wait = \"1s\"");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let finding = &node.status()["status"]["findings"][0];
+    assert_eq!(finding["code"], "SF-BOOTSTRAP-WAITING");
+    assert_eq!(
+        finding["source"],
+        "credential sf.metadata:12 (bootstrap.mode)"
+    );
+    let remedy = finding["remedy"].as_str().unwrap();
+    for part in [
+        "its metadata says bootstrap.mode = \"wait\"",
+        "mode = \"auto\"",
+    ] {
+        assert!(remedy.contains(part), "{remedy}");
+    }
+    // Pasted: then it is this node that bootstraps.
+    node.edit("mode = \"wait\"", "mode = \"auto\"");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn a_command_by_hand_does_not_promise_to_keep_trying() {
+    let desk = Desk::new();
+    let down = desk.metadata("down.toml", 1);
+    let release = ["--release-descriptor", RELEASE, "--metadata", &down];
+    let text = std::fs::read_to_string(&down).unwrap();
+    let text = text
+        .replace("wait = \"20s\"", "wait = \"0s\"")
+        .replace("{ credential = \"sf.key\" }", &format!("\"{SYSTEM_KEY}\""))
+        .replace("auth_secret_seed", "# auth_secret_seed");
+    std::fs::write(&down, text).unwrap();
+    for arguments in [
+        &["check", "--role", "hypervisor"][..],
+        &["check", "--json", "--role", "hypervisor"],
+        &["bootstrap-cluster"],
+        &["bootstrap-cluster", "--json"],
+        &["cluster", "status"],
+    ] {
+        let mut all = arguments.to_vec();
+        all.extend(if arguments[0] == "cluster" {
+            &release[2..]
+        } else {
+            &release[..]
+        });
+        let ran = desk.run(&all);
+        assert_eq!(ran.code, 75, "{arguments:?}: {}", ran.stderr);
+        let said = ran.stdout + &ran.stderr;
+        assert!(!said.contains("agent keeps"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("Then run this again."),
+            "{arguments:?}: {said}"
+        );
+    }
+    // The node's own run does.
+    let node = Node::new("hypervisor");
+    node.metadata(1, "");
+    node.edit("wait = \"20s\"", "wait = \"0s\"");
+    node.agent(&["run"]);
+    assert!(node.console().contains("agent keeps trying"));
+}
