@@ -9,6 +9,10 @@ use crate::claim::{self, Step};
 use crate::codes;
 use crate::failure::Failure;
 
+/// What helps where it is the agent that is waited for, and not the database.
+pub const NOT_CLEARED: &str = "See what the agent waits for, or why it has stopped \
+                               (`sf-firstboot status`), and mend that; the unit keeps trying.";
+
 /// Why a daemon may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum May {
@@ -71,10 +75,14 @@ pub fn restart(
     if !cleared {
         // The agent has not finished: it keeps the clearance, and the unit
         // comes after it.
-        return Err(Box::new(Failure::new(
-            &codes::GATE_NO_CLEARANCE,
-            "the agent has not cleared this boot yet",
-        )));
+        return Err(Box::new(
+            Failure::new(
+                &codes::GATE_NO_CLEARANCE,
+                "the agent has not cleared this boot yet",
+            )
+            .remedy(NOT_CLEARED)
+            .next_command("sf-firstboot status"),
+        ));
     }
     let recorded = facts
         .own
