@@ -106,10 +106,10 @@ codes! {
         "Switch virtualisation on in the firmware, or on the host of a virtual machine, and load kvm_intel or kvm_amd.";
     MTU_SMALL = "SF-MTU-SMALL", Environment, "the mesh network carries packets that are too small",
         "A warning: the agent goes on, but instances' packets, which are wrapped in the mesh's, are lost when they are large.",
-        "Raise the MTU of the mesh's interface and switches to 2000 or more, and to cluster.max_hypervisor_mtu.";
+        "Raise the MTU of the mesh's interface and switches to 2000 or more, and to cluster.max_hypervisor_mtu where that is set.";
     CLOCK_WRONG = "SF-CLOCK-WRONG", Transient, "this node's clock is wrong",
         "Certificates and tokens are judged by the clock; with a wrong one everything looks expired or not valid yet.",
-        "Set the clock (timedatectl set-time), give the node an NTP server; the agent keeps trying, since the clock may just not be synchronised yet.";
+        "Set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
     CLOCK_SKEW = "SF-CLOCK-SKEW", Environment, "this node's clock and the database server's differ",
         "A warning: the agent goes on, since the clocks do not say which is wrong; tokens expire early or late, and nodes look dead that are not.",
         "Synchronise both with NTP.";
@@ -137,7 +137,7 @@ codes! {
         "Renew it in time.";
     PKI_NOT_YET_VALID = "SF-PKI-NOT-YET-VALID", Transient, "a certificate is not valid yet",
         "Every peer would refuse it; mostly it is a clock that is wrong.",
-        "Set this node's clock (timedatectl), or that of the machine that makes certificates; the agent keeps trying, since the clock may just not be synchronised yet.";
+        "See whose clock is wrong: `date --utc` here and on the machine that makes certificates. This node's: set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
     PKI_NAME = "SF-PKI-NAME", Configuration, "a certificate is for another name",
         "Peers that call this node by its name would refuse the certificate.",
         "Have it issued with this node's name as subjectAltName, or correct node.name.";
@@ -217,7 +217,7 @@ codes! {
         "Look at the server (it answers 429 or 5xx); the agent keeps trying.";
     FETCH_CLOCK = "SF-FETCH-CLOCK", Transient, "the metadata server's certificate is not valid yet by this node's clock",
         "A certificate is only good in its time, and this clock says that the time has not come.",
-        "Set the clock (`timedatectl`; a node that was long without power starts in the past); the agent keeps trying, since the time may only be synchronised later.";
+        "A node that was long without power starts in the past. Set its clock: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the time may only be synchronised later.";
     FETCH_TLS = "SF-FETCH-TLS", Configuration, "the metadata server is not the one that was meant, or does not speak TLS",
         "Whoever answers in that server's place would decide what this node is, and read its passwords.",
         "Compare the server's certificates with sf.metadata_ca: openssl s_client -connect HOST:PORT -showcerts. The server must send its CA certificate along when it is known by its fingerprint.";
@@ -242,7 +242,7 @@ codes! {
         "See the cause; the server of report.url may be down. The same result is in `sf-firstboot status` and in the cluster's database.";
     REPORT_REJECTED = "SF-REPORT-REJECTED", Configuration, "the result cannot be posted to report.url",
         "Nothing waits for it: the node goes on. This result is not posted again; the next one is tried.",
-        "Correct report.url, or the server that refuses; then: systemctl restart sf-firstboot.";
+        "Correct report.url, or the server that refuses (one that is known by no authority: put its CA into pki.ca); then: systemctl restart sf-firstboot.";
     CONFIG_MISSING = "SF-CONFIG-MISSING", Configuration, "a setting that this release needs has no value",
         "Daemons would not start without it, and would not say why.",
         "Set the named field in the node's metadata.";
@@ -265,7 +265,7 @@ codes! {
         "See the cause; `systemctl status sf.target` and `journalctl -b -p err` say more.";
     DAEMON_NOT_READY = "SF-DAEMON-NOT-READY", Transient, "a daemon does not answer",
         "A node whose daemons do not answer does no work, and an update that cannot run must not become the good one.",
-        "Look at the daemon's journal (`journalctl -b -u UNIT`); the agent keeps asking.";
+        "See in the journal of the unit that is named why (`journalctl -b -u UNIT`, `systemctl status UNIT`); the agent keeps asking.";
     /// Database
     DB_RESOLVE = "SF-DB-RESOLVE", Transient, "a database host's name does not resolve",
         "Without the database the agent cannot know whether the cluster exists or which versions run.",
@@ -311,7 +311,7 @@ codes! {
         "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL.";
     DB_TLS_NOT_YET_VALID = "SF-DB-TLS-NOT-YET-VALID", Transient, "the database server's certificate is not valid yet",
         "Mostly a clock is wrong: this node's, or that of the machine that made the certificate.",
-        "Set the clock (timedatectl); the agent keeps trying, since the clock may just not be synchronised yet.";
+        "See whose clock is wrong: `date --utc` here and on the machine that made the certificate. This node's: set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
     DB_TLS_NAME = "SF-DB-TLS-NAME", Configuration, "the database server's certificate is for another name",
         "Whoever answers may not be the server that was meant.",
         "Write the host in database.dsn as the certificate names it, or have the certificate issued for it.";

@@ -210,7 +210,7 @@ impl Trouble {
         }
         match self {
             Self::Expired => failure.remedy(
-                "Renew the server's certificate; or, if this node's clock is ahead (`timedatectl`), set it.",
+                "Renew the server's certificate; or, if this node's clock is ahead (`date --utc`), set it: date --utc --set 'YYYY-MM-DD HH:MM'.",
             ),
             Self::OwnAuthority(_) => failure.remedy(
                 "Name the CA that issued the server's certificate, and let the server send both. Where that certificate signed itself, make a CA and issue the server a new one by it (CA:FALSE): so it can be renewed without changing every node.",
