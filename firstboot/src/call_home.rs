@@ -153,7 +153,11 @@ async fn send(paths: &Paths, letter: &str) -> Result<Url, Failure> {
         failure = failure.cause(cause);
     }
     Err(match trouble {
-        Trouble::Tls(_) | Trouble::OwnAuthority(_) => failure.remedy(UNKNOWN),
+        Trouble::Stranger => failure.remedy(UNKNOWN),
+        Trouble::OwnAuthority(_) => failure.remedy(
+            "Give report.url's server a certificate that an authority has issued it (CA:FALSE), and \
+             put that authority into pki.ca; then: systemctl restart sf-firstboot.",
+        ),
         Trouble::Expired => failure.remedy(
             "Renew the certificate of report.url's server, and look at this node's clock (`date \
              --utc`); then: systemctl restart sf-firstboot.",

@@ -195,6 +195,11 @@ mod tests {
                 (None, None) => {}
                 (Some(failure), Some(said)) => {
                     assert!(failure.what.contains(said), "{}", failure.what);
+                    // What was not asked for cannot be lowered.
+                    assert_eq!(
+                        failure.remedy_text().contains("cluster.max_hypervisor_mtu"),
+                        failure.what.contains("cluster.max_hypervisor_mtu")
+                    );
                 }
                 (found, said) => panic!("{found:?} {said:?}"),
             }
@@ -234,6 +239,11 @@ mod tests {
             assert_eq!(found.len(), said.len(), "{mtu} {wanted:?}");
             for (failure, said) in found.iter().zip(said) {
                 assert!(failure.what.contains(said), "{}", failure.what);
+                // What was not asked for cannot be lowered.
+                assert_eq!(
+                    failure.remedy_text().contains("cluster.max_hypervisor_mtu"),
+                    failure.what.contains("cluster.max_hypervisor_mtu")
+                );
             }
         }
     }
