@@ -196,4 +196,9 @@ fn unusable(why: &str) -> Failure {
         &codes::REPORT_REJECTED,
         format!("the result was not posted: {why}"),
     )
+    .source(format!("/run/sf-firstboot/{LETTER}"))
+    .remedy(
+        "It is about that file, and not about report.url: see the cause (`df -h /run`). The next \
+         result is posted again: systemctl restart sf-firstboot.",
+    )
 }

@@ -94,7 +94,7 @@ codes! {
         "Free space on the file system of /var and /srv (`df -h /var /srv`; `journalctl --vacuum-size=100M` drops old logs), or give the node a larger disk.";
     ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
         "Daemons bind to this address and tell it to the other nodes.",
-        "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
+        "Correct address and interface in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
     INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
         "Virtual networks are built on it.",
         "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
@@ -281,13 +281,13 @@ codes! {
         "Check the route, firewalls and the server's load; the agent keeps trying.";
     DB_LOST = "SF-DB-LOST", Transient, "the connection to the database broke",
         "What was not committed is not there; what was is found again.",
-        "Nothing if it was a restart of the server; the agent keeps trying.";
+        "Once is nothing: a restart of the server. If it goes on, see the server's error log, and what stands between (a proxy, a firewall); the agent keeps trying.";
     DB_NOT_READY = "SF-DB-NOT-READY", Transient, "the database server is up but takes no statements yet",
         "A Galera node outside the primary component, or a server that is starting or stopping, must not be written to.",
-        "Bring the Galera cluster back to a quorum (SHOW STATUS LIKE 'wsrep_cluster_status'); the agent keeps trying.";
+        "Wait for a server that is starting; bring a Galera cluster back to a quorum (SHOW STATUS LIKE 'wsrep_cluster_status'); the agent keeps trying.";
     DB_READ_ONLY = "SF-DB-READ-ONLY", Transient, "the database server is read-only",
         "Writing to a replica would part it from its primary.",
-        "Name the primary in database.dsn, or end the maintenance (SET GLOBAL read_only = 0); the agent keeps trying.";
+        "Name the primary in database.dsn, or end the maintenance (SET GLOBAL read_only = 0; innodb_read_only is an option of the server's start); the agent keeps trying.";
     DB_BUSY = "SF-DB-BUSY", Transient, "the database server has no connection or lock to spare",
         "The agent waits its turn rather than adding to the load.",
         "Raise max_connections or find who holds the connections and locks (SHOW PROCESSLIST); the agent keeps trying.";
@@ -308,7 +308,7 @@ codes! {
         "Give the authority of the server's certificate as pki.ca or ssl-ca=, or the server a certificate of this authority.";
     DB_TLS_EXPIRED = "SF-DB-TLS-EXPIRED", Configuration, "the database server's certificate has expired",
         "An expired certificate proves nothing any more.",
-        "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL.";
+        "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL. If it has not expired, this node's clock is ahead (`date --utc`).";
     DB_TLS_NOT_YET_VALID = "SF-DB-TLS-NOT-YET-VALID", Transient, "the database server's certificate is not valid yet",
         "Mostly a clock is wrong: this node's, or that of the machine that made the certificate.",
         "See whose clock is wrong: `date --utc` here and on the machine that made the certificate. This node's: set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";

@@ -75,7 +75,7 @@ fn passwords_databases_and_addresses_that_are_wrong() {
     for part in [
         "SELECT host FROM mysql.user WHERE user = 'wrongs'; says where it may log in from",
         "ALTER USER 'wrongs'@'HOST' IDENTIFIED BY 'PASSWORD';",
-        "if that says nothing, CREATE USER 'wrongs'@'HOST' IDENTIFIED BY 'PASSWORD';",
+        "where none fits: CREATE USER 'wrongs'@'HOST' IDENTIFIED BY 'PASSWORD';",
     ] {
         assert!(
             failure.remedy_text().contains(part),

@@ -136,7 +136,8 @@ fn once(remedy: &str) -> Option<String> {
 }
 
 /// How remedies say it, from where the sentence may end.
-const KEEPS_TRYING: [&str; 7] = [
+const KEEPS_TRYING: [&str; 8] = [
+    ", and the agent here keeps ",
     "; the agent keeps ",
     "; the agent here keeps ",
     "; the agent and the unit keep ",
@@ -172,6 +173,16 @@ mod tests {
             (
                 "The agent keeps trying. If there is none, switch it off.",
                 "If there is none, switch it off. Then run this again.",
+            ),
+            (
+                "Boot it on db2; the last one makes them, and the agent here keeps looking. One \
+                 that is off: forget it.",
+                "Boot it on db2; the last one makes them. One that is off: forget it. Then run \
+                 this again.",
+            ),
+            (
+                "DNS may only be late, so the agent keeps trying.",
+                "DNS may only be late. Then run this again.",
             ),
             (
                 "Set the clock. The agent keeps trying.",

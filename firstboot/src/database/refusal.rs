@@ -80,22 +80,7 @@ impl Connector {
                 format!("the database at {name} closed the connection during the login"),
             ),
             NoConnection::Tls => self.no_tls(target, error).await,
-            NoConnection::Password => self
-                .failure(
-                    &codes::DB_AUTH,
-                    format!("the database at {name} refuses the user {user}"),
-                )
-                .remedy(format!(
-                    "Correct user and password in database.dsn. Or on the server: {} says where it \
-                     may log in from, and for the HOST of it that this node is: ALTER USER \
-                     {}@'HOST' IDENTIFIED BY 'PASSWORD'; if that says nothing, CREATE USER \
-                     {}@'HOST' IDENTIFIED BY 'PASSWORD'; {} If the server demands TLS of this \
-                     user, write ssl-mode=required.",
-                    hosts_of(user),
-                    quoted(user),
-                    quoted(user),
-                    to_grant(user, database, "HOST", "")
-                )),
+            NoConnection::Password => self.password(&name),
             NoConnection::Plugin => self
                 .failure(
                     &codes::DB_AUTH_PLUGIN,
@@ -129,26 +114,7 @@ impl Connector {
                         &format!(", HOST what {} says", hosts_of(user))
                     )
                 )),
-            NoConnection::NoAccessToDatabase => {
-                let text = describe(error);
-                let (host, which) = match denied_host(&text) {
-                    Some(host) => (host, ""),
-                    None => ("HOST", ", HOST as the cause names it"),
-                };
-                self.failure(
-                    &codes::DB_GRANTS,
-                    format!(
-                        "the user {user} may not use the database {database} on {name}, \
-                         or it does not exist"
-                    ),
-                )
-                .remedy(format!(
-                    "Correct the name in database.dsn. If it is right, on the server: CREATE \
-                     DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE \
-                     utf8mb4_unicode_ci; {}",
-                    to_grant(user, database, host, which)
-                ))
-            }
+            NoConnection::NoAccessToDatabase => self.no_access(&name, &describe(error)),
             NoConnection::Full => self.failure(
                 &codes::DB_BUSY,
                 format!("the database at {name} has no connection to spare"),
@@ -167,6 +133,44 @@ impl Connector {
             ),
         };
         with_text(failure, error)
+    }
+
+    fn password(&self, name: &str) -> Failure {
+        let (user, database) = (self.dsn.user(), self.dsn.name());
+        self.failure(
+            &codes::DB_AUTH,
+            format!("the database at {name} refuses the user {user}"),
+        )
+        .remedy(format!(
+            "Correct user and password in database.dsn. Or on the server: {} says where it may \
+             log in from; with the HOST that fits this node: ALTER USER {}@'HOST' IDENTIFIED BY \
+             'PASSWORD'; where none fits: CREATE USER {}@'HOST' IDENTIFIED BY 'PASSWORD'; {} If \
+             the server demands TLS of this user, write ssl-mode=required.",
+            hosts_of(user),
+            quoted(user),
+            quoted(user),
+            to_grant(user, database, "HOST", "")
+        ))
+    }
+
+    /// `said` is what the server said.
+    fn no_access(&self, name: &str, said: &str) -> Failure {
+        let (user, database) = (self.dsn.user(), self.dsn.name());
+        let (host, which) = match denied_host(said) {
+            Some(host) => (host, ""),
+            None => ("HOST", ", HOST as the cause names it"),
+        };
+        self.failure(
+            &codes::DB_GRANTS,
+            format!(
+                "the user {user} may not use the database {database} on {name}, or it does not exist"
+            ),
+        )
+        .remedy(format!(
+            "Correct the name in database.dsn. If it is right, on the server: CREATE DATABASE IF \
+             NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; {}",
+            to_grant(user, database, host, which)
+        ))
     }
 
     fn nobody_there(&self, target: &Target<'_>) -> Failure {
