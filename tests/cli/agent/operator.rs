@@ -173,6 +173,13 @@ fn what_to_grant_is_said_for_this_account_role_and_release() {
         "{}",
         ran.stderr
     );
+    // Whoever the server does not know at all is not told of roles either.
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    let stranger = desk.file("stranger.toml", &text.replace("mysql://sf:", "mysql://me:"));
+    let ran = desk.run(&["cluster", "status", "--metadata", &stranger]);
+    let said = "CREATE USER 'me'@'HOST' IDENTIFIED BY 'PASSWORD'; then run there what \
+                `sf-firstboot grants --operator --database 'shakenfist' --user 'me' --host 'HOST'` prints.";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
     // As pasted, it lets the node in; what is left is the bootstrap.
     super::privileges::paste(&server, &remedy, |words| desk.run(words));
     let (code, remedy) = checked();

@@ -145,18 +145,16 @@ fn converse<T>(place: &str, talk: impl Future<Output = Result<T, Failure>>) -> R
 
 /// Remedies are written for a node's user, and this one is an operator's.
 fn for_an_operator(failure: Failure) -> Failure {
-    if failure.code.id != codes::DB_GRANTS.id {
-        return failure;
-    }
     if failure.value.is_some() {
         // The login itself was refused; which command it was for makes no difference.
         let remedy = failure
             .remedy_text()
             .replace("--role ROLE", "--operator")
             .replace(database::WHICH_ROLE, "");
-        return failure.remedy(format!(
-            "Correct user and database in the DSN. Or: {remedy}"
-        ));
+        return failure.remedy(remedy);
+    }
+    if failure.code.id != codes::DB_GRANTS.id {
+        return failure;
     }
     // Most agents' users may look, and none but a bootstrapping one may change this.
     failure.remedy(
