@@ -29,6 +29,9 @@ const UNDER_WAY: &str = "report.sending.json";
 const ADDRESS: &str = "report.address.json";
 /// The public authorities of the image.
 const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// What helps where the server is not known by any authority.
+const UNKNOWN: &str = "Put the CA of report.url's server into pki.ca, or give that server a \
+                       certificate of a known CA; then: systemctl restart sf-firstboot.";
 /// For one attempt; systemd makes the next one.
 const ATTEMPT: Duration = Duration::from_secs(20);
 
@@ -149,7 +152,22 @@ async fn send(paths: &Paths, letter: &str) -> Result<Url, Failure> {
     if let Some(cause) = std::error::Error::source(&trouble) {
         failure = failure.cause(cause);
     }
-    Err(failure)
+    Err(match trouble {
+        Trouble::Stranger => failure.remedy(UNKNOWN),
+        Trouble::OwnAuthority(_) => failure.remedy(
+            "Give report.url's server a certificate that an authority has issued it (CA:FALSE), and \
+             put that authority into pki.ca; then: systemctl restart sf-firstboot.",
+        ),
+        Trouble::Expired => failure.remedy(
+            "Renew the certificate of report.url's server, and look at this node's clock (`date \
+             --utc`); then: systemctl restart sf-firstboot.",
+        ),
+        Trouble::WrongName(host) => failure.remedy(format!(
+            "Name the server in report.url as its certificate does, or issue it one for {host}; \
+             then: systemctl restart sf-firstboot."
+        )),
+        _ => failure,
+    })
 }
 
 /// The public authorities, and the cluster's own. Over `http://` anybody may
@@ -169,6 +187,7 @@ fn trust(paths: &Paths, url: &Url, ca: Option<&Secret>) -> Result<Trust, Failure
             format!("there is no authority to know {url} by: {SYSTEM_CAS} and pki.ca: {why}"),
         )
         .source("metadata field report.url")
+        .remedy(UNKNOWN)
     })
 }
 
@@ -176,5 +195,10 @@ fn unusable(why: &str) -> Failure {
     Failure::new(
         &codes::REPORT_REJECTED,
         format!("the result was not posted: {why}"),
+    )
+    .source(format!("/run/sf-firstboot/{LETTER}"))
+    .remedy(
+        "It is about that file, and not about report.url: see the cause (`df -h /run`). The next \
+         result is posted again: systemctl restart sf-firstboot.",
     )
 }

@@ -94,7 +94,7 @@ codes! {
         "Free space on the file system of /var and /srv (`df -h /var /srv`; `journalctl --vacuum-size=100M` drops old logs), or give the node a larger disk.";
     ADDRESS_MISSING = "SF-ADDRESS-MISSING", Transient, "an address of the metadata is on no interface of this node",
         "Daemons bind to this address and tell it to the other nodes.",
-        "Correct the address in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
+        "Correct address and interface in the metadata, or the network's configuration (`ip -brief address`); the agent keeps looking, since it may only be late.";
     INTERFACE_MISSING = "SF-INTERFACE-MISSING", Transient, "this node has no interface of that name",
         "Virtual networks are built on it.",
         "Correct the name in the metadata (`ip -brief link` lists them); the agent keeps looking, since its driver may only be late.";
@@ -106,10 +106,10 @@ codes! {
         "Switch virtualisation on in the firmware, or on the host of a virtual machine, and load kvm_intel or kvm_amd.";
     MTU_SMALL = "SF-MTU-SMALL", Environment, "the mesh network carries packets that are too small",
         "A warning: the agent goes on, but instances' packets, which are wrapped in the mesh's, are lost when they are large.",
-        "Raise the MTU of the mesh's interface and switches to 2000 or more, and to cluster.max_hypervisor_mtu.";
+        "Raise the MTU of the mesh's interface and switches to 2000 or more, and to cluster.max_hypervisor_mtu where that is set.";
     CLOCK_WRONG = "SF-CLOCK-WRONG", Transient, "this node's clock is wrong",
         "Certificates and tokens are judged by the clock; with a wrong one everything looks expired or not valid yet.",
-        "Set the clock (timedatectl set-time), give the node an NTP server; the agent keeps trying, since the clock may just not be synchronised yet.";
+        "Set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
     CLOCK_SKEW = "SF-CLOCK-SKEW", Environment, "this node's clock and the database server's differ",
         "A warning: the agent goes on, since the clocks do not say which is wrong; tokens expire early or late, and nodes look dead that are not.",
         "Synchronise both with NTP.";
@@ -137,7 +137,7 @@ codes! {
         "Renew it in time.";
     PKI_NOT_YET_VALID = "SF-PKI-NOT-YET-VALID", Transient, "a certificate is not valid yet",
         "Every peer would refuse it; mostly it is a clock that is wrong.",
-        "Set this node's clock (timedatectl), or that of the machine that makes certificates; the agent keeps trying, since the clock may just not be synchronised yet.";
+        "See whose clock is wrong: `date --utc` here and on the machine that makes certificates. This node's: set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
     PKI_NAME = "SF-PKI-NAME", Configuration, "a certificate is for another name",
         "Peers that call this node by its name would refuse the certificate.",
         "Have it issued with this node's name as subjectAltName, or correct node.name.";
@@ -217,7 +217,7 @@ codes! {
         "Look at the server (it answers 429 or 5xx); the agent keeps trying.";
     FETCH_CLOCK = "SF-FETCH-CLOCK", Transient, "the metadata server's certificate is not valid yet by this node's clock",
         "A certificate is only good in its time, and this clock says that the time has not come.",
-        "Set the clock (`timedatectl`; a node that was long without power starts in the past); the agent keeps trying, since the time may only be synchronised later.";
+        "A node that was long without power starts in the past. Set its clock: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the time may only be synchronised later.";
     FETCH_TLS = "SF-FETCH-TLS", Configuration, "the metadata server is not the one that was meant, or does not speak TLS",
         "Whoever answers in that server's place would decide what this node is, and read its passwords.",
         "Compare the server's certificates with sf.metadata_ca: openssl s_client -connect HOST:PORT -showcerts. The server must send its CA certificate along when it is known by its fingerprint.";
@@ -242,7 +242,7 @@ codes! {
         "See the cause; the server of report.url may be down. The same result is in `sf-firstboot status` and in the cluster's database.";
     REPORT_REJECTED = "SF-REPORT-REJECTED", Configuration, "the result cannot be posted to report.url",
         "Nothing waits for it: the node goes on. This result is not posted again; the next one is tried.",
-        "Correct report.url, or the server that refuses; then: systemctl restart sf-firstboot.";
+        "Correct report.url, or the server that refuses (one that is known by no authority: put its CA into pki.ca); then: systemctl restart sf-firstboot.";
     CONFIG_MISSING = "SF-CONFIG-MISSING", Configuration, "a setting that this release needs has no value",
         "Daemons would not start without it, and would not say why.",
         "Set the named field in the node's metadata.";
@@ -265,7 +265,7 @@ codes! {
         "See the cause; `systemctl status sf.target` and `journalctl -b -p err` say more.";
     DAEMON_NOT_READY = "SF-DAEMON-NOT-READY", Transient, "a daemon does not answer",
         "A node whose daemons do not answer does no work, and an update that cannot run must not become the good one.",
-        "Look at the daemon's journal (`journalctl -b -u UNIT`); the agent keeps asking.";
+        "See in the journal of the unit that is named why (`journalctl -b -u UNIT`, `systemctl status UNIT`); the agent keeps asking.";
     /// Database
     DB_RESOLVE = "SF-DB-RESOLVE", Transient, "a database host's name does not resolve",
         "Without the database the agent cannot know whether the cluster exists or which versions run.",
@@ -281,13 +281,13 @@ codes! {
         "Check the route, firewalls and the server's load; the agent keeps trying.";
     DB_LOST = "SF-DB-LOST", Transient, "the connection to the database broke",
         "What was not committed is not there; what was is found again.",
-        "Nothing if it was a restart of the server; the agent keeps trying.";
+        "Once is nothing: a restart of the server. If it goes on, see the server's error log, and what stands between (a proxy, a firewall); the agent keeps trying.";
     DB_NOT_READY = "SF-DB-NOT-READY", Transient, "the database server is up but takes no statements yet",
         "A Galera node outside the primary component, or a server that is starting or stopping, must not be written to.",
-        "Bring the Galera cluster back to a quorum (SHOW STATUS LIKE 'wsrep_cluster_status'); the agent keeps trying.";
+        "Wait for a server that is starting; bring a Galera cluster back to a quorum (SHOW STATUS LIKE 'wsrep_cluster_status'); the agent keeps trying.";
     DB_READ_ONLY = "SF-DB-READ-ONLY", Transient, "the database server is read-only",
         "Writing to a replica would part it from its primary.",
-        "Name the primary in database.dsn, or end the maintenance (SET GLOBAL read_only = 0); the agent keeps trying.";
+        "Name the primary in database.dsn, or end the maintenance (SET GLOBAL read_only = 0; innodb_read_only is an option of the server's start); the agent keeps trying.";
     DB_BUSY = "SF-DB-BUSY", Transient, "the database server has no connection or lock to spare",
         "The agent waits its turn rather than adding to the load.",
         "Raise max_connections or find who holds the connections and locks (SHOW PROCESSLIST); the agent keeps trying.";
@@ -308,10 +308,10 @@ codes! {
         "Give the authority of the server's certificate as pki.ca or ssl-ca=, or the server a certificate of this authority.";
     DB_TLS_EXPIRED = "SF-DB-TLS-EXPIRED", Configuration, "the database server's certificate has expired",
         "An expired certificate proves nothing any more.",
-        "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL.";
+        "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL. If it has not expired, this node's clock is ahead (`date --utc`).";
     DB_TLS_NOT_YET_VALID = "SF-DB-TLS-NOT-YET-VALID", Transient, "the database server's certificate is not valid yet",
         "Mostly a clock is wrong: this node's, or that of the machine that made the certificate.",
-        "Set the clock (timedatectl); the agent keeps trying, since the clock may just not be synchronised yet.";
+        "See whose clock is wrong: `date --utc` here and on the machine that made the certificate. This node's: set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
     DB_TLS_NAME = "SF-DB-TLS-NAME", Configuration, "the database server's certificate is for another name",
         "Whoever answers may not be the server that was meant.",
         "Write the host in database.dsn as the certificate names it, or have the certificate issued for it.";
@@ -323,16 +323,16 @@ codes! {
         "Correct user and password in database.dsn, or set the user's password on the server.";
     DB_AUTH_PLUGIN = "SF-DB-AUTH-PLUGIN", Configuration, "the database user logs in by a method that this agent does not speak",
         "The agent speaks mysql_native_password, caching_sha2_password over TLS and unix_socket.",
-        "Change the user to mysql_native_password on the server.";
+        "On the server: ALTER USER 'USER'@'HOST' IDENTIFIED VIA mysql_native_password USING PASSWORD('PASSWORD'); with the HOST that SELECT host FROM mysql.user WHERE user = 'USER' says.";
     DB_BLOCKED = "SF-DB-BLOCKED", Configuration, "the database server has blocked this node",
         "The server saw too many broken connections from this address.",
         "Run FLUSH HOSTS on the server and look for what breaks the connections.";
     DB_MISSING = "SF-DB-MISSING", Configuration, "the database does not exist on the server",
         "The agent makes tables, never databases: where data lives is the operator's choice.",
-        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; then run there what `sf-firstboot grants --role ROLE` prints.";
+        "Create it: CREATE DATABASE `NAME` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; then run there what `sf-firstboot grants --role ROLE --database NAME --user USER --host HOST` prints, for the account that database.dsn logs in as.";
     DB_GRANTS = "SF-DB-GRANTS", Configuration, "the database user lacks privileges",
         "A bootstrap that stops half-way for want of a privilege helps nobody; all are checked first.",
-        "`sf-firstboot grants --role ROLE` prints what to grant; run it on the server as an administrator.";
+        "Run on the server, as an administrator, what `sf-firstboot grants --role ROLE --user USER --host HOST` prints, USER being database.dsn's and HOST what SELECT host FROM mysql.user WHERE user = 'USER' says.";
     DB_NOT_MARIADB = "SF-DB-NOT-MARIADB", Configuration, "what answers is not MariaDB",
         "Shaken Fist supports MariaDB alone; MySQL differs in what the schema relies on.",
         "Point database.dsn at a MariaDB server, 10.11 or newer.";

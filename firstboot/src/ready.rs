@@ -84,9 +84,22 @@ fn silent(paths: &Paths, daemon: &Daemon, probe: &Probe, reason: &str) -> Failur
         probe.port, probe.path
     ))
     .source("release descriptor")
+    .remedy(format!(
+        "See in its journal why (`journalctl -b -u {unit}`); the agent keeps asking."
+    ))
     .next_command(format!("journalctl -b -u {unit}"));
+    if state.starts_with("inactive") || state.starts_with("failed") {
+        failure = failure
+            .remedy(format!(
+                "The unit is down, and systemd does not start it again by itself: `systemctl status \
+                 {unit}` and its journal say why. Mend that, then: systemctl start {unit}; the agent \
+                 keeps asking."
+            ))
+            .next_command(format!("systemctl status {unit}"));
+    }
     // More than are shown: the gate's own lines are among them.
     let tail = units::journal_tail(paths, &unit, 4 * LINES);
+    failure.causes.extend(refused(&tail));
     let tail: Vec<String> = tail.iter().filter_map(|line| shown(line)).collect();
     let tail = &tail[tail.len().saturating_sub(LINES)..];
     if !tail.is_empty() {
@@ -122,6 +135,26 @@ fn shown(line: &str) -> Option<String> {
         return Some("(a line that may hold a secret is left out)".into());
     }
     Some(text.chars().take(200).collect())
+}
+
+/// Why the gate did not let the daemon start, if that is the last that it said.
+/// Not left to the last lines: systemd has more to say about every failed start.
+fn refused(tail: &[String]) -> Option<String> {
+    let last = tail.iter().rev().find_map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        let level = line["level"].as_str()?;
+        (line["program"] == env!("CARGO_PKG_NAME") && ["ERROR", "INFO"].contains(&level))
+            .then_some(line)
+    })?;
+    let field = |key: &str| last[key].as_str().unwrap_or_default();
+    (field("level") == "ERROR").then(|| {
+        let mut said = format!("the gate refuses it: {}", field("message"));
+        for (before, key) in [(" (", "code"), ("): ", "remedy")] {
+            said.push_str(before);
+            said.push_str(field(key));
+        }
+        said
+    })
 }
 
 /// One request; the status of the answer.
@@ -200,6 +233,30 @@ mod tests {
         ] {
             assert_eq!(shown(line).as_deref(), wanted, "{line}");
         }
+    }
+
+    #[test]
+    fn a_refusal_of_the_gate_is_told_until_it_lets_the_daemon_start() {
+        let line = |level: &str, message: &str| {
+            serde_json::json!({
+                "program": "sf-firstboot", "level": level, "message": message,
+                "code": "SF-GATE-VERSION", "remedy": "Boot another image.",
+            })
+            .to_string()
+        };
+        let mut tail = vec![
+            line("WARNING", "the database cannot be asked"),
+            line("ERROR", "0.9 may not run beside 0.7"),
+            "sf-api.service: Failed with result 'exit-code'.".into(),
+        ];
+        assert_eq!(
+            refused(&tail).unwrap(),
+            "the gate refuses it: 0.9 may not run beside 0.7 (SF-GATE-VERSION): Boot another image."
+        );
+        tail.push(line("INFO", "may start: the record says so"));
+        tail.push(r#"{"program":"sf-api","level":"ERROR","message":"no etcd"}"#.into());
+        assert_eq!(refused(&tail), None);
+        assert_eq!(refused(&[]), None);
     }
 
     /// Answers with each line in turn, and then with the last one for ever.
@@ -283,10 +340,26 @@ mod tests {
             "activating",
             "restarted 3 times",
             "no etcd",
-            "journalctl -b -u sf-api.service",
+            "See in its journal why (`journalctl -b -u sf-api.service`)",
+            "Next     journalctl -b -u sf-api.service",
         ] {
             assert!(shown.contains(part), "{part} not in\n{shown}");
         }
         assert!(!shown.contains("hunter2"));
+        for state in ["inactive", "failed"] {
+            testing::executable(
+                &paths.at("/usr/bin/systemctl"),
+                &format!("#!/bin/sh\nprintf 'ActiveState={state}\\nSubState={state}\\n'\n"),
+            );
+            let failures = wait(&paths, &image(port, 0), &mut |_| {}).await;
+            let failure = &failures.unwrap_err()[0];
+            let next = "systemctl status sf-api.service";
+            assert_eq!(failure.next_command.as_deref(), Some(next));
+            assert!(
+                failure
+                    .remedy_text()
+                    .contains("systemctl start sf-api.service")
+            );
+        }
     }
 }

@@ -85,6 +85,23 @@ pub fn by_hand() -> bool {
     std::env::var_os("INVOCATION_ID").is_none()
 }
 
+/// Each finding as a line of the log, with all that an operator is told.
+pub fn log_findings(card: &Card) {
+    for finding in &card.findings {
+        tracing::error!(
+            code = finding.code.id,
+            exception_class = finding.code.id,
+            value = finding.value,
+            source = finding.source,
+            causes = (!finding.causes.is_empty()).then(|| finding.causes.join("; ")),
+            remedy = finding.remedy_text(),
+            next_command = finding.next_command,
+            "{}",
+            finding.what
+        );
+    }
+}
+
 /// The one that tells.
 #[derive(Debug)]
 pub struct Reporter {
@@ -413,16 +430,8 @@ impl Reporter {
 
     /// For a service; a person is shown the findings otherwise.
     fn log(&self, card: &Card) {
-        for finding in card.findings.iter().filter(|_| !self.by_hand) {
-            tracing::error!(
-                code = finding.code.id,
-                exception_class = finding.code.id,
-                value = finding.value,
-                source = finding.source,
-                causes = finding.causes.join("; "),
-                "{}",
-                finding.what
-            );
+        if !self.by_hand {
+            log_findings(card);
         }
     }
 

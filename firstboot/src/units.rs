@@ -18,8 +18,10 @@ use crate::write;
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// The agent's own services, which are no daemons.
-const AGENT: [&str; 3] = [
+const AGENT: [&str; 4] = [
     "sf-firstboot.service",
+    // It stays active, and sf.target does not stop it.
+    "sf-hostname.service",
     "sf-ready.service",
     "sf-report.service",
 ];
@@ -220,4 +222,22 @@ fn systemctl(paths: &Paths, arguments: &[&str]) -> Result<(), sf_command::Failur
         .timeout(LIMIT)
         .run()
         .map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Or `reset` would take it for a daemon that runs, for ever.
+    #[test]
+    fn all_services_of_the_image_that_are_no_daemons_are_known() {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../mkosi.extra/usr/lib/systemd/system");
+        let mut ours: Vec<String> = entries(&folder)
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| name.starts_with("sf-") && name.ends_with(".service"))
+            .collect();
+        ours.sort();
+        assert_eq!(ours, AGENT);
+    }
 }

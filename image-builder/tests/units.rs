@@ -24,6 +24,7 @@ fn judged(unit: &str, limit: &str) -> Result<String, sf_command::Failure> {
 fn units_of_the_agent_may_do_little() {
     for unit in [
         "sf-firstboot.service",
+        "sf-hostname.service",
         "sf-ready.service",
         "sf-report.service",
     ] {

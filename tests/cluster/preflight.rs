@@ -72,6 +72,17 @@ fn passwords_databases_and_addresses_that_are_wrong() {
     );
     assert!(failure.causes[0].starts_with("1045 (28000)"), "{failure}");
     assert!(!format!("{failure:?}").contains("hunter2"));
+    for part in [
+        "SELECT host FROM mysql.user WHERE user = 'wrongs'; says where it may log in from",
+        "ALTER USER 'wrongs'@'HOST' IDENTIFIED BY 'PASSWORD';",
+        "where none fits: CREATE USER 'wrongs'@'HOST' IDENTIFIED BY 'PASSWORD';",
+    ] {
+        assert!(
+            failure.remedy_text().contains(part),
+            "{}",
+            failure.remedy_text()
+        );
+    }
 
     // A user that may use any database sees that it is missing.
     server.admin().run("GRANT SELECT ON *.* TO `wrongs`@`%`");
@@ -86,8 +97,10 @@ fn passwords_databases_and_addresses_that_are_wrong() {
     let (_, statement) = failure.remedy_text().split_once("on the server: ").unwrap();
     let (statement, grants) = statement.split_once("; then run ").unwrap();
     assert!(
-        grants.contains("grants --role ROLE --database 'nowhere' --user 'wrongs'")
-            && !failure.remedy_text().contains("ALL PRIVILEGES")
+        grants.contains(
+            "grants --role ROLE --database 'nowhere' --user 'wrongs' --host 'HOST'` prints, ROLE \
+             being this node's, HOST what SELECT host FROM mysql.user WHERE user = 'wrongs'; says."
+        ) && !failure.remedy_text().contains("ALL PRIVILEGES")
     );
     server.admin().run(statement);
     assert!(block_on(connector(&good.replace("/wrongs?", "/nowhere?")).connect()).is_ok());
@@ -98,11 +111,9 @@ fn passwords_databases_and_addresses_that_are_wrong() {
         .run("REVOKE ALL ON *.* FROM `wrongs`@`%`; CREATE DATABASE others");
     let failure = refused(&good.replace("/wrongs?", "/others?"));
     assert_eq!(failure.code.id, "SF-DB-GRANTS", "{failure}");
-    assert!(
-        failure.remedy_text().contains(
-            "`sf-firstboot grants --role ROLE --database 'others' --user 'wrongs'` prints"
-        )
-    );
+    assert!(failure.remedy_text().contains(
+        "`sf-firstboot grants --role ROLE --database 'others' --user 'wrongs' --host '%'` prints"
+    ));
 
     let port = support::free_port();
     let failure = refused(&dsn("wrongs", port));
@@ -322,8 +333,19 @@ fn login_methods_that_the_driver_does_not_speak_are_named() {
         .run("ALTER USER `edward`@`%` IDENTIFIED VIA ed25519 USING PASSWORD('x')");
     let failure = refused(&dsn);
     assert_eq!(failure.code.id, "SF-DB-AUTH-PLUGIN", "{failure}");
-    assert!(failure.remedy_text().contains("mysql_native_password"));
     assert!(failure.what.contains("ed25519"), "{failure}");
+    let statement = failure.remedy_text().strip_prefix("On the server: ");
+    let (statement, host) = statement
+        .unwrap()
+        .split_once("; with the HOST that ")
+        .unwrap();
+    assert_eq!(
+        host,
+        "SELECT host FROM mysql.user WHERE user = 'edward'; says."
+    );
+    server.admin().run(&statement.replace("HOST", "%"));
+    let dsn = dsn.replace(PASSWORD, "PASSWORD");
+    assert!(block_on(connector(&dsn).connect()).is_ok());
 }
 
 #[test]

@@ -410,7 +410,17 @@ fn syntax_hint(message: &str) -> &'static str {
     if message.contains("duplicate key") {
         return "it stands twice in this document: remove one of the two, or write both under one [table]";
     }
-    "a string stands in double quotes; one field, one line"
+    if message.contains("unclosed table") {
+        return "a table's name stands in brackets on a line of its own: [node]";
+    }
+    if message.contains("key with no value") {
+        return "a field stands with its value: name = \"db1.example.com\"";
+    }
+    if message.contains("string") || message.contains("expected newline") {
+        return "a string stands in double quotes; one field, one line";
+    }
+    // What was expected is said, and more is not known.
+    ""
 }
 
 /// May the value be a reference? Secrets and PEM items, and keys of families

@@ -16,9 +16,19 @@ pub(super) struct Again {
     database: String,
     image: String,
     release: String,
+    /// systemd runs it, again and again where that helps.
+    by_a_unit: bool,
 }
 
 impl Again {
+    /// Of a command that systemd runs.
+    pub(super) fn by_a_unit() -> Self {
+        Self {
+            by_a_unit: true,
+            ..Self::default()
+        }
+    }
+
     /// Of a command that is about these files of metadata.
     pub(super) fn of_metadata(files: &[PathBuf]) -> Self {
         let metadata: String = files
@@ -70,6 +80,11 @@ impl Again {
 
     /// A failure that was written for the node itself.
     pub(super) fn failure(&self, failure: &mut Failure) {
+        if !self.by_a_unit
+            && let Some(remedy) = once(failure.remedy_text())
+        {
+            failure.remedy = Some(remedy);
+        }
         if let Some(command) = &mut failure.next_command {
             *command = self.command(command);
         }
@@ -94,6 +109,44 @@ impl Again {
     }
 }
 
+/// Remedies are written for the agent on its node, which keeps trying; a command
+/// has given up. `None` where a remedy says nothing of that.
+fn once(remedy: &str) -> Option<String> {
+    let start = KEEPS_TRYING.iter().find_map(|words| remedy.find(words))?;
+    let (head, clause) = remedy.split_at(start);
+    // The rest of that sentence goes with it: "since DNS may only be late".
+    let after = clause.get(1..).unwrap_or_default();
+    let rest = after.split_once(". ").map_or("", |(_, rest)| rest.trim());
+    let head = head.trim();
+    let mut said = if head.is_empty() || head == "Nothing" {
+        String::new()
+    } else {
+        format!("{}. ", head.trim_end_matches('.'))
+    };
+    if !rest.is_empty() {
+        said.push_str(rest.trim_end_matches('.'));
+        said.push_str(". ");
+    }
+    said.push_str(if said.is_empty() {
+        "Run this again."
+    } else {
+        "Then run this again."
+    });
+    Some(said)
+}
+
+/// How remedies say it, from where the sentence may end.
+const KEEPS_TRYING: [&str; 8] = [
+    ", and the agent here keeps ",
+    "; the agent keeps ",
+    "; the agent here keeps ",
+    "; the agent and the unit keep ",
+    "; this node keeps ",
+    ", so the agent keeps ",
+    " The agent keeps ",
+    "The agent keeps ",
+];
+
 const GRANTS: &str = "`sf-firstboot grants --role ";
 
 fn option(name: &str, file: &Path) -> String {
@@ -104,6 +157,62 @@ fn option(name: &str, file: &Path) -> String {
 mod tests {
     use super::*;
     use crate::codes;
+
+    #[test]
+    fn a_command_does_not_keep_trying() {
+        for (remedy, said) in [
+            (
+                "Start MariaDB; the agent keeps trying.",
+                "Start MariaDB. Then run this again.",
+            ),
+            (
+                "Check the name; the agent keeps trying, since DNS may only be late.",
+                "Check the name. Then run this again.",
+            ),
+            ("Nothing; the agent keeps trying.", "Run this again."),
+            (
+                "The agent keeps trying. If there is none, switch it off.",
+                "If there is none, switch it off. Then run this again.",
+            ),
+            (
+                "Boot it on db2; the last one makes them, and the agent here keeps looking. One \
+                 that is off: forget it.",
+                "Boot it on db2; the last one makes them. One that is off: forget it. Then run \
+                 this again.",
+            ),
+            (
+                "DNS may only be late, so the agent keeps trying.",
+                "DNS may only be late. Then run this again.",
+            ),
+            (
+                "Set the clock. The agent keeps trying.",
+                "Set the clock. Then run this again.",
+            ),
+            (
+                "It migrates them when it boots; the agent keeps looking. By hand: sf-ctl x",
+                "It migrates them when it boots. By hand: sf-ctl x. Then run this again.",
+            ),
+        ] {
+            let failure = |again: &Again| {
+                let mut failure = Failure::new(&codes::DB_REFUSED, "x").remedy(remedy);
+                again.failure(&mut failure);
+                failure.remedy_text().to_owned()
+            };
+            assert_eq!(failure(&Again::default()), said);
+            assert_eq!(failure(&Again::by_a_unit()), remedy);
+        }
+    }
+
+    /// In no code's own words does a command promise what only the agent does.
+    #[test]
+    fn no_code_promises_a_person_to_keep_trying() {
+        for code in codes::ALL {
+            let mut failure = Failure::new(code, "x");
+            Again::default().failure(&mut failure);
+            let said = failure.remedy_text();
+            assert!(!said.contains("keep"), "{}: {said}", code.id);
+        }
+    }
 
     #[test]
     fn what_is_offered_is_about_the_same_files() {

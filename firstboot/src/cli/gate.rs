@@ -46,6 +46,7 @@ impl Command {
                 &codes::GATE_NO_CLEARANCE,
                 "the agent has not cleared this boot, and there is no usable metadata to ask the database by",
             )
+            .remedy(gate::NOT_CLEARED)
             .next_command("sf-firstboot status")
             .into());
         };
@@ -55,9 +56,12 @@ impl Command {
             node::gate_image(&image),
             engine::cleared_node(paths, &image, &fqdn),
         );
-        let live = connector
-            .as_ref()
-            .and_then(|connector| asked(gate_facts(connector, &gate_image, &gate_node)).ok());
+        let mut unasked = None;
+        let live = connector.as_ref().and_then(|connector| {
+            asked(gate_facts(connector, &gate_image, &gate_node))
+                .map_err(|failure| unasked = failure)
+                .ok()
+        });
         let may = gate::restart(
             &gate_image,
             &gate_node,
@@ -69,7 +73,10 @@ impl Command {
             if live.is_some() {
                 refused::leave(paths, std::slice::from_ref(&*failure));
             }
-            *failure
+            match &unasked {
+                Some(why) => failure.because(why.to_string()),
+                None => *failure,
+            }
         })?;
         if may == May::Unrecorded
             && let Some(connector) = &connector

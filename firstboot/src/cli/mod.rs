@@ -34,7 +34,7 @@ use crate::image::Given;
 use crate::log;
 use crate::panics;
 use crate::paths::Paths;
-use crate::report::{Reporter, by_hand};
+use crate::report::{Reporter, by_hand, log_findings};
 use crate::sources::Remote;
 
 /// Checks this node, joins or bootstraps the cluster, and starts Shaken Fist.
@@ -96,14 +96,20 @@ impl Command {
             Self::Cluster(command) => command.caller(),
             Self::Explain(command) => command.caller(),
             Self::Status(command) => (Again::default(), command.json),
-            Self::Run(_)
-            | Self::Gate(_)
-            | Self::Grants(_)
-            | Self::Reset(_)
-            | Self::Ready(_)
-            | Self::Report(_)
-            | Self::Stopped(_) => (Again::default(), false),
+            Self::Grants(_) | Self::Reset(_) => (Again::default(), false),
+            Self::Run(_) | Self::Gate(_) | Self::Ready(_) | Self::Report(_) | Self::Stopped(_) => {
+                (Again::by_a_unit(), false)
+            }
         }
+    }
+
+    /// Is it a unit's command, run for systemd, whose words nobody waits for at a
+    /// terminal?
+    fn is_a_units(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_) | Self::Gate(_) | Self::Ready(_) | Self::Report(_) | Self::Stopped(_)
+        )
     }
 
     /// Does its end stand for the node's, with a card on the console?
@@ -214,6 +220,15 @@ pub fn main() -> ExitCode {
     let paths = Paths::under(&cli.root);
     let (again, json) = cli.command.caller();
     let of_the_node = cli.command.is_the_nodes_run();
+    // Not whether somebody stands behind it: the gate before a daemon's start
+    // has no environment to tell that by.
+    let how = if cli.command.is_a_units() && cli.log_format.is_json() {
+        Shown::Log
+    } else if json {
+        Shown::Json
+    } else {
+        Shown::Text
+    };
     panics::install({
         let (paths, again) = (paths.clone(), again.clone());
         move |card| {
@@ -221,7 +236,7 @@ pub fn main() -> ExitCode {
                 Reporter::resume(&paths).failed(card);
             }
             if !of_the_node || by_hand() {
-                tell(&again.card(card.clone()), json);
+                tell(&again.card(card.clone()), how);
             }
         }
     });
@@ -244,17 +259,30 @@ pub fn main() -> ExitCode {
         Err(Stop::Said(code)) => ExitCode::from(code),
         Err(Stop::Card(card)) => {
             let exit_code = card.exit_code();
-            tell(&again.card(card), json);
+            tell(&again.card(card), how);
             ExitCode::from(exit_code)
         }
     }
 }
 
-/// Shows a person, or the program that asked for JSON, what went wrong.
-fn tell(card: &Card, json: bool) {
-    if json {
+/// How findings are shown.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    /// To a person.
+    Text,
+    /// To a person, and to the program that asked for JSON.
+    Json,
+    /// To the log, each line of which is JSON.
+    Log,
+}
+
+/// Says what went wrong.
+fn tell(card: &Card, how: Shown) {
+    match how {
+        Shown::Log => return log_findings(card),
         // Where this cannot be written either, the text says so.
-        let _unwritten = print_failed(card);
+        Shown::Json => drop(print_failed(card)),
+        Shown::Text => {}
     }
     narrate(&card.errors());
 }

@@ -137,11 +137,64 @@ pub(super) struct Missing {
 impl std::fmt::Display for Missing {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.privilege)?;
-        if !self.tables.is_empty() {
-            write!(formatter, " on {}", self.tables.join(" and "))?;
+        match self.tables.split_last() {
+            None => Ok(()),
+            Some((last, [])) => write!(formatter, " on {last}"),
+            Some((last, others)) => write!(formatter, " on {} and {last}", others.join(", ")),
         }
-        Ok(())
     }
+}
+
+/// An account as the server knows it: `sf@10.%`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    user: String,
+    host: String,
+}
+
+impl Account {
+    pub(super) fn new(user: &str, host: &str) -> Self {
+        Self {
+            user: user.into(),
+            host: host.into(),
+        }
+    }
+
+    /// As `CURRENT_USER()` says it.
+    pub(super) fn parse(text: &str) -> Self {
+        // Without a host it is the one that MariaDB assumes.
+        let (user, host) = text.rsplit_once('@').unwrap_or((text, "%"));
+        Self::new(user, host)
+    }
+
+    /// The command that prints what a role's account of this name needs.
+    pub(super) fn command(&self, role: &str, database: &str) -> String {
+        command(role, database, &self.user, &self.host)
+    }
+}
+
+/// As a statement takes it: `'sf'@'10.%'`.
+impl std::fmt::Display for Account {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}@{}", quoted(&self.user), quoted(&self.host))
+    }
+}
+
+/// A text as SQL takes it.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// The command that prints what to grant, as a shell takes it: without its host
+/// it would be about another account.
+pub(super) fn command(role: &str, database: &str, user: &str, host: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    format!(
+        "sf-firstboot grants --role {role} --database {} --user {} --host {}",
+        quoted(database),
+        quoted(user),
+        quoted(host)
+    )
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -166,8 +219,8 @@ impl Grants {
         }
     }
 
-    /// The needed privileges that are not there. Where none of a privilege's
-    /// tables has it, the whole database is meant: that is simpler to grant.
+    /// The needed privileges that are not there, and where: what is granted for
+    /// them must not reach further than what is needed.
     pub(super) fn missing(&self, database: &str, needs: &[Need]) -> Vec<Missing> {
         needs
             .iter()
@@ -183,14 +236,9 @@ impl Grants {
                     Scope::Database(pattern) => like(pattern, database),
                     Scope::Table(..) => false,
                 });
-                let mut tables: Vec<&'static str> =
-                    need.tables.iter().copied().filter(lacks).collect();
+                let tables: Vec<&'static str> = need.tables.iter().copied().filter(lacks).collect();
                 if whole || (tables.is_empty() && !need.tables.is_empty()) {
                     return None;
-                }
-                // One table alone is never better served by the whole database.
-                if tables.len() == need.tables.len() && tables.len() > 1 {
-                    tables.clear();
                 }
                 Some(Missing {
                     privilege: need.privilege,
@@ -302,29 +350,16 @@ fn like(pattern: &str, text: &str) -> bool {
     }
 }
 
-/// GRANTs to paste for what is missing, for the account as the server names it,
-/// `'sf'@'10.%'`.
-pub(super) fn statements(account: &str, database: &str, missing: &[Missing]) -> String {
-    let whole: Vec<&str> = missing
+/// Statements to paste for what is missing.
+pub(super) fn statements(account: &Account, database: &str, missing: &[Missing]) -> Vec<String> {
+    let wanted: Vec<(&str, &[&str])> = missing
         .iter()
-        .filter(|missing| missing.tables.is_empty())
-        .map(|missing| missing.privilege)
+        .map(|missing| (missing.privilege, missing.tables.as_slice()))
         .collect();
-    let mut lines = Vec::new();
-    if !whole.is_empty() {
-        lines.push(on_database(account, database, &whole));
-    }
-    for Missing { privilege, tables } in missing {
-        for table in tables {
-            lines.push(format!(
-                "GRANT {privilege} ON `{database}`.`{table}` TO {account};"
-            ));
-        }
-    }
-    lines.join(" ")
+    to_grant(&wanted, database, account)
 }
 
-fn on_database(account: &str, database: &str, privileges: &[&str]) -> String {
+fn on_database(account: &Account, database: &str, privileges: &[&str]) -> String {
     let pattern = database.replace('_', "\\_").replace('%', "\\%");
     format!(
         "GRANT {} ON `{}`.* TO {account};",
@@ -334,39 +369,49 @@ fn on_database(account: &str, database: &str, privileges: &[&str]) -> String {
 }
 
 /// Every statement that an account of a node of `role` needs, and nothing more.
-///
-/// A table that is not there yet can be granted on only together with CREATE,
-/// which is taken back in the next statement: so that a fleet's accounts can be
-/// made before its first boot.
 pub fn least(role: Role, schema: &Schema, database: &str, user: &str, host: &str) -> Vec<String> {
     let needs = needs(role, role.bootstraps(), schema);
-    to_grant(&needs, database, user, host)
+    to_grant(&wanted(&needs), database, &Account::new(user, host))
 }
 
 /// The same for somebody at a desk: `cluster status`, `forget`, `release-claim`.
 pub fn operator(database: &str, user: &str, host: &str) -> Vec<String> {
-    to_grant(&OPERATOR, database, user, host)
+    to_grant(&wanted(&OPERATOR), database, &Account::new(user, host))
 }
 
-fn to_grant(needs: &[Need], database: &str, user: &str, host: &str) -> Vec<String> {
-    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
-    let account = format!("{}@{}", quoted(user), quoted(host));
-    let whole: Vec<&str> = needs
+fn wanted(needs: &[Need]) -> Vec<(&str, &[&str])> {
+    needs
         .iter()
-        .filter(|need| need.tables.is_empty())
-        .map(|need| need.privilege)
+        .map(|need| (need.privilege, need.tables))
+        .collect()
+}
+
+/// Privileges, each on its tables, or on the whole database where it has none.
+///
+/// A table that is not there yet can be granted on only together with CREATE,
+/// which is taken back in the next statement: so that a fleet's accounts can be
+/// made before its first boot.
+fn to_grant(wanted: &[(&str, &[&str])], database: &str, account: &Account) -> Vec<String> {
+    let whole: Vec<&str> = wanted
+        .iter()
+        .filter(|(_, tables)| tables.is_empty())
+        .map(|(privilege, _)| *privilege)
         .collect();
     let mut statements = Vec::new();
     if !whole.is_empty() {
-        statements.push(on_database(&account, database, &whole));
+        statements.push(on_database(account, database, &whole));
     }
-    let tables: BTreeSet<&str> = needs.iter().flat_map(|need| need.tables).copied().collect();
+    let tables: BTreeSet<&str> = wanted
+        .iter()
+        .flat_map(|(_, tables)| *tables)
+        .copied()
+        .collect();
     let database = database.replace('`', "``");
     for table in tables {
-        let privileges: Vec<&str> = needs
+        let privileges: Vec<&str> = wanted
             .iter()
-            .filter(|need| need.tables.contains(&table))
-            .map(|need| need.privilege)
+            .filter(|(_, tables)| tables.contains(&table))
+            .map(|(privilege, _)| *privilege)
             .collect();
         statements.push(format!(
             "GRANT CREATE, {} ON `{database}`.`{table}` TO {account};",

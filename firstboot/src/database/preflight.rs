@@ -9,7 +9,7 @@ use sf_contract::release::Schema;
 use sf_contract::role::Role;
 use std::sync::Arc;
 
-use super::grants::{self, Grants};
+use super::grants::{self, Account, Grants};
 use super::promises;
 use super::schema::{self, TableState};
 use super::session::Session;
@@ -139,7 +139,7 @@ struct Facts {
     enforced: String,
     charset: String,
     collation: String,
-    account: String,
+    account: Account,
     /// The database's name as the server writes it, in its grants too: with
     /// `lower_case_table_names` that is not how the DSN does.
     name: String,
@@ -170,7 +170,7 @@ async fn facts(session: &mut Session) -> Result<Facts, SqlError> {
         engine: cell(1),
         charset: cell(2),
         collation: cell(3),
-        account: quoted_account(&cell(4)),
+        account: Account::parse(&cell(4)),
         name: cell(5),
         enforced: cell(6),
         grants: Grants::parse(lines.iter().filter_map(|row| row.text(0))),
@@ -245,15 +245,6 @@ pub(crate) fn judge_schema(
         findings.push(failure);
     }
     findings
-}
-
-/// `sf@10.%` as a statement takes it, `'sf'@'10.%'`.
-fn quoted_account(account: &str) -> String {
-    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
-    match account.rsplit_once('@') {
-        Some((user, host)) => format!("{}@{}", quote(user), quote(host)),
-        None => quote(account),
-    }
 }
 
 fn judge_version(server: &str, version: &str) -> Option<Failure> {
@@ -338,12 +329,37 @@ fn judge_charset(server: &str, database: &str, charset: &str, collation: &str) -
     })
 }
 
+/// As many statements as are still pasted from a card.
+const PASTED: usize = 4;
+
 fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) -> Option<Failure> {
     let missing = facts.grants.missing(
         &facts.name,
         &grants::needs(need.role, need.bootstraps, need.schema),
     );
-    (!missing.is_empty()).then(|| {
+    if missing.is_empty() {
+        return None;
+    }
+    let statements = grants::statements(&facts.account, database, &missing);
+    // The command knows the role alone, and not that this node leaves the
+    // bootstrap to others: it would print more than is needed.
+    let known = need.role.bootstraps() == need.bootstraps;
+    let remedy = if known && statements.len() > PASTED {
+        format!(
+            "Run on the server, as an administrator, what `{}` prints.",
+            facts.account.command(need.role.name(), database)
+        )
+    } else {
+        format!("On the server: {}", statements.join(" "))
+    };
+    let each: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    // Where a privilege names several tables, commas alone would mix the two up.
+    let between = if each.iter().any(|one| one.contains(" on ")) {
+        "; "
+    } else {
+        ", "
+    };
+    Some(
         Failure::new(
             &codes::DB_GRANTS,
             format!(
@@ -351,122 +367,12 @@ fn judge_grants(server: &str, database: &str, facts: &Facts, need: &Need<'_>) ->
                  {} node needs: {}",
                 facts.account,
                 need.role,
-                missing
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                each.join(between)
             ),
         )
-        .remedy(format!(
-            "On the server: {}",
-            grants::statements(&facts.account, database, &missing)
-        ))
-    })
+        .remedy(remedy),
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_judged_by_kind_and_age() {
-        let table = [
-            ("10.11.6-MariaDB-0+deb12u1", None),
-            ("10.11.0-MariaDB", None),
-            ("11.8.2-MariaDB-log", None),
-            ("12.0.1-MariaDB", None),
-            ("5.5.5-10.11.2-MariaDB-1:10.11.2+maria~ubu2204", None),
-            ("5.5.5-10.6.0-MariaDB", Some("SF-DB-TOO-OLD")),
-            ("10.10.99-MariaDB", Some("SF-DB-TOO-OLD")),
-            ("10.5.23-MariaDB-log", Some("SF-DB-TOO-OLD")),
-            ("MariaDB", Some("SF-DB-TOO-OLD")),
-            ("8.0.36", Some("SF-DB-NOT-MARIADB")),
-            ("8.4.0-0ubuntu0.24.04.1", Some("SF-DB-NOT-MARIADB")),
-            ("5.7.44-log", Some("SF-DB-NOT-MARIADB")),
-            ("", Some("SF-DB-NOT-MARIADB")),
-        ];
-        for (version, expected) in table {
-            let found = judge_version("db:1", version).map(|failure| failure.code.id);
-            assert_eq!(found, expected, "{version}");
-        }
-    }
-
-    #[test]
-    fn character_sets_are_judged_with_a_remedy_to_paste() {
-        assert!(judge_charset("db:1", "sf", "utf8mb4", "utf8mb4_unicode_ci").is_none());
-        assert!(judge_charset("db:1", "sf", "utf8mb4", "uca1400_ai_ci").is_none());
-        for (charset, collation) in [
-            ("latin1", "latin1_swedish_ci"),
-            ("utf8mb3", "utf8mb3_general_ci"),
-        ] {
-            let failure = judge_charset("db:1", "sf", charset, collation).unwrap();
-            assert_eq!(failure.code.id, "SF-DB-CHARSET");
-            assert!(
-                failure
-                    .remedy_text()
-                    .contains("ALTER DATABASE `sf` CHARACTER SET utf8mb4")
-            );
-            assert!(failure.what.contains(charset));
-        }
-    }
-
-    #[test]
-    fn engines_and_accounts() {
-        for (default, enforced, told) in [
-            ("InnoDB", "", None),
-            ("InnoDB", "InnoDB", None),
-            ("MyISAM", "InnoDB", Some("the default storage engine of")),
-            ("MyISAM", "", Some("the default storage engine of")),
-            ("InnoDB", "Aria", Some("the enforced storage engine of")),
-        ] {
-            let found = judge_engine("db:1", default, enforced).map(|failure| failure.what);
-            assert_eq!(found.is_some(), told.is_some(), "{found:?}");
-            assert!(found.unwrap_or_default().starts_with(told.unwrap_or("")));
-        }
-        assert_eq!(quoted_account("o'neil@10.%"), "'o''neil'@'10.%'");
-        assert_eq!(quoted_account("sf@a@%"), "'sf@a'@'%'");
-    }
-
-    #[test]
-    fn versions_of_tables_are_compared_one_by_one() {
-        let map = |all: &[(&str, u32)]| {
-            all.iter()
-                .map(|(table, version)| ((*table).to_owned(), *version))
-                .collect::<BTreeMap<String, u32>>()
-        };
-        let expected = map(&[("blobs", 3), ("nodes", 7)]);
-        let command = Schema::Command {
-            command: vec!["sf-ctl".into(), "ensure-mariadb-schema".into()],
-            expected: BTreeMap::new(),
-        };
-        let judged = |found: &[(&str, u32)]| {
-            judge_schema("db:1 as sf", &command, &expected, &map(found))
-                .iter()
-                .map(|failure| format!("{} {}", failure.code.id, failure.what))
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(judged(&[("blobs", 3), ("nodes", 7)]), [""; 0]);
-        assert_eq!(
-            judged(&[("nodes", 6)]),
-            [
-                "SF-DB-SCHEMA-OLD tables in the database at db:1 as sf are older than this image's \
-              release needs: blobs is absent, expected 3; nodes is 6, expected 7"
-            ]
-        );
-        assert_eq!(
-            judged(&[("blobs", 3), ("nodes", 8), ("uploads", 1)]),
-            [
-                "SF-DB-SCHEMA-NEW tables in the database at db:1 as sf are newer than this image's \
-              release knows: nodes is 8, expected 7; uploads is 1, expected absent"
-            ]
-        );
-        assert_eq!(judged(&[("blobs", 2), ("nodes", 8)]).len(), 2);
-        let old = judge_schema("x", &command, &expected, &map(&[]));
-        assert!(
-            old[0]
-                .remedy_text()
-                .contains("sf-ctl ensure-mariadb-schema")
-        );
-    }
-}
+mod tests;

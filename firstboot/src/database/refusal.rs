@@ -4,6 +4,7 @@
 use std::time::Instant;
 
 use super::connector::{Connector, Target};
+use super::grants::{self, quoted};
 use super::probe::{self, Greeting};
 use super::tls::{self, Fault};
 use super::trouble::{NoConnection, describe};
@@ -79,17 +80,7 @@ impl Connector {
                 format!("the database at {name} closed the connection during the login"),
             ),
             NoConnection::Tls => self.no_tls(target, error).await,
-            NoConnection::Password => self
-                .failure(
-                    &codes::DB_AUTH,
-                    format!("the database at {name} refuses the user {user}"),
-                )
-                .remedy(format!(
-                    "Correct user and password in database.dsn, or on the server: \
-                     ALTER USER '{user}'@'%' IDENTIFIED BY 'PASSWORD'; (SELECT host FROM \
-                     mysql.user WHERE user = '{user}' lists the hosts it may log in from). \
-                     If the server demands TLS of this user, write ssl-mode=required."
-                )),
+            NoConnection::Password => self.password(&name),
             NoConnection::Plugin => self
                 .failure(
                     &codes::DB_AUTH_PLUGIN,
@@ -99,8 +90,10 @@ impl Connector {
                     ),
                 )
                 .remedy(format!(
-                    "On the server: ALTER USER '{user}'@'%' IDENTIFIED VIA \
-                     mysql_native_password USING PASSWORD('PASSWORD');"
+                    "On the server: ALTER USER {}@'HOST' IDENTIFIED VIA mysql_native_password \
+                     USING PASSWORD('PASSWORD'); with the HOST that {} says.",
+                    quoted(user),
+                    hosts_of(user)
                 )),
             NoConnection::Blocked => self.failure(
                 &codes::DB_BLOCKED,
@@ -114,22 +107,14 @@ impl Connector {
                 .remedy(format!(
                     "Correct the name in database.dsn. If it is right, on the server: CREATE \
                      DATABASE `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; {}",
-                    to_grant(user, database)
+                    to_grant(
+                        user,
+                        database,
+                        "HOST",
+                        &format!(", HOST what {} says", hosts_of(user))
+                    )
                 )),
-            NoConnection::NoAccessToDatabase => self
-                .failure(
-                    &codes::DB_GRANTS,
-                    format!(
-                        "the user {user} may not use the database {database} on {name}, \
-                         or it does not exist"
-                    ),
-                )
-                .remedy(format!(
-                    "Correct the name in database.dsn. If it is right, on the server: CREATE \
-                     DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE \
-                     utf8mb4_unicode_ci; {}",
-                    to_grant(user, database)
-                )),
+            NoConnection::NoAccessToDatabase => self.no_access(&name, &describe(error)),
             NoConnection::Full => self.failure(
                 &codes::DB_BUSY,
                 format!("the database at {name} has no connection to spare"),
@@ -148,6 +133,44 @@ impl Connector {
             ),
         };
         with_text(failure, error)
+    }
+
+    fn password(&self, name: &str) -> Failure {
+        let (user, database) = (self.dsn.user(), self.dsn.name());
+        self.failure(
+            &codes::DB_AUTH,
+            format!("the database at {name} refuses the user {user}"),
+        )
+        .remedy(format!(
+            "Correct user and password in database.dsn. Or on the server: {} says where it may \
+             log in from; with the HOST that fits this node: ALTER USER {}@'HOST' IDENTIFIED BY \
+             'PASSWORD'; where none fits: CREATE USER {}@'HOST' IDENTIFIED BY 'PASSWORD'; {} If \
+             the server demands TLS of this user, write ssl-mode=required.",
+            hosts_of(user),
+            quoted(user),
+            quoted(user),
+            to_grant(user, database, "HOST", "")
+        ))
+    }
+
+    /// `said` is what the server said.
+    fn no_access(&self, name: &str, said: &str) -> Failure {
+        let (user, database) = (self.dsn.user(), self.dsn.name());
+        let (host, which) = match denied_host(said) {
+            Some(host) => (host, ""),
+            None => ("HOST", ", HOST as the cause names it"),
+        };
+        self.failure(
+            &codes::DB_GRANTS,
+            format!(
+                "the user {user} may not use the database {database} on {name}, or it does not exist"
+            ),
+        )
+        .remedy(format!(
+            "Correct the name in database.dsn. If it is right, on the server: CREATE DATABASE IF \
+             NOT EXISTS `{database}` CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci; {}",
+            to_grant(user, database, host, which)
+        ))
     }
 
     fn nobody_there(&self, target: &Target<'_>) -> Failure {
@@ -260,12 +283,54 @@ fn with_text(mut failure: Failure, error: &sqlx::Error) -> Failure {
 pub const WHICH_ROLE: &str = ", ROLE being this node's";
 
 /// The command that prints what to grant: no user of ours needs all privileges.
-fn to_grant(user: &str, database: &str) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+/// `which` says what its host is, where that is not known.
+fn to_grant(user: &str, database: &str, host: &str, which: &str) -> String {
     format!(
-        "then run there what `sf-firstboot grants --role ROLE --database {} --user {}` prints\
-         {WHICH_ROLE}.",
-        quoted(database),
-        quoted(user)
+        "then run there what `{}` prints{WHICH_ROLE}{which}.",
+        grants::command("ROLE", database, user, host)
     )
+}
+
+/// The statement that says from where a user may log in: that is half of an
+/// account's name, and the server does not tell a stranger.
+fn hosts_of(user: &str) -> String {
+    format!("SELECT host FROM mysql.user WHERE user = {};", quoted(user))
+}
+
+/// The host of the account that was let in, and not into the database:
+/// "Access denied for user 'sf'@'10.%' to database 'x'", in a server that
+/// speaks English. (Of a refused password it names the client instead.)
+fn denied_host(text: &str) -> Option<&str> {
+    let (account, _) = text.split_once("' to database ")?;
+    let (_, host) = account.rsplit_once("'@'")?;
+    Some(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_an_account_is_read_where_the_server_says_it() {
+        for (text, host) in [
+            (
+                "1044 (42000): Access denied for user 'hv'@'127.0.0.%' to database 'x'",
+                Some("127.0.0.%"),
+            ),
+            (
+                "Access denied for user 'a'@'b'@'%' to database ' to database '",
+                Some("%"),
+            ),
+            (
+                "Access denied for user 'hv'@'10.0.0.5' (using password: YES)",
+                None,
+            ),
+            (
+                "Benutzer 'hv'@'%' hat keine Zugriffsberechtigung für Datenbank 'x'",
+                None,
+            ),
+        ] {
+            assert_eq!(denied_host(text), host, "{text}");
+        }
+    }
 }

@@ -317,6 +317,21 @@ async fn establish(
             Failure::new(&codes::BOOTSTRAP_REQUIRED, failure.what)
                 .source("metadata field bootstrap.mode"),
         ]),
+        // It waits for another because it was told to, which is easily forgotten.
+        Err(failure)
+            if node.image.role().bootstraps() && failure.code.id == codes::BOOTSTRAP_WAITING.id =>
+        {
+            Err(vec![
+                failure
+                    .value("bootstrap.mode = \"wait\"")
+                    .source("metadata field bootstrap.mode")
+                    .remedy(
+                        "This node may not bootstrap: its metadata says bootstrap.mode = \"wait\". \
+                         Start the database-tier node that does, and this one goes on; or write mode = \
+                         \"auto\" here, then: systemctl restart sf-firstboot.",
+                    ),
+            ])
+        }
         Err(failure) => Err(vec![failure]),
     }
 }

@@ -20,7 +20,7 @@ pub use facts::{Facts, NodeRow, Others, Slot, facts};
 pub use pass::{Node, Progress, pass, progress};
 pub use refusal::Refusal;
 pub use rehearse::{Candidate, Rehearsed, rehearse};
-pub use restart::{May, restart};
+pub use restart::{May, NOT_CLEARED, restart};
 
 pub(crate) use facts::{look, machine_of, read as read_facts, slots as read_slots};
 pub(crate) use rehearse::within as rehearse_within;

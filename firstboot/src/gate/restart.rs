@@ -10,6 +10,13 @@ use crate::claim::{self, Step};
 use crate::codes;
 use crate::failure::Failure;
 
+/// What helps where it is the agent that is waited for, and not the database.
+pub const NOT_CLEARED: &str = "See what the agent waits for, or why it has stopped \
+                               (`sf-firstboot status`), and mend that; the unit keeps trying. \
+                               Where the agent has ended well, what it left in \
+                               /run/sf-firstboot is lost or damaged: \
+                               systemctl restart sf-firstboot.";
+
 /// Why a daemon may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum May {
@@ -84,7 +91,16 @@ pub fn restart(
     if !cleared {
         // The agent has not finished: it keeps the clearance, and the unit
         // comes after it.
-        return Err(not_cleared("the agent has not cleared this boot yet"));
+        let failure = not_cleared("the agent has not cleared this boot yet");
+        return Err(if renamed.is_some() {
+            failure
+        } else {
+            Box::new(
+                failure
+                    .remedy(NOT_CLEARED)
+                    .next_command("sf-firstboot status"),
+            )
+        });
     }
     let recorded = facts
         .own

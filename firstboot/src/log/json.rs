@@ -5,26 +5,19 @@ use serde_json::{Map, Value, json};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
-use tracing_subscriber::registry::LookupSpan;
 
 use super::fields::Fields;
 
 /// The layer that writes the lines.
 pub(super) struct Json;
 
-impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Json {
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        // Rust knows no function names at run time; the span stands for it.
-        let function = context.event_span(event).map(|span| span.name());
-        super::line(&render(event.metadata(), function, Fields::of(event)));
+impl<S: Subscriber> Layer<S> for Json {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        super::line(&render(event.metadata(), Fields::of(event)));
     }
 }
 
-pub(super) fn render(
-    metadata: &Metadata<'_>,
-    function: Option<&str>,
-    mut fields: Fields,
-) -> String {
+pub(super) fn render(metadata: &Metadata<'_>, mut fields: Fields) -> String {
     let message = fields.message();
     let module = metadata.module_path().unwrap_or(metadata.target());
     let mut object = Map::new();
@@ -40,7 +33,8 @@ pub(super) fn render(
         "thread_name": std::thread::current().name().unwrap_or("unnamed"),
         "pid": std::process::id(),
         "module": module.rsplit("::").next().unwrap_or(module),
-        "function": function.unwrap_or_default(),
+        // Rust knows no function's name at run time, and the contract wants the key.
+        "function": "",
         "message": message,
         "exception_class": exception_class,
         "stack_trace": stack_trace,
@@ -70,10 +64,9 @@ mod tests {
     #[derive(Clone, Default)]
     struct Capture(Arc<Mutex<Vec<String>>>);
 
-    impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Capture {
-        fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-            let function = context.event_span(event).map(|span| span.name());
-            let line = render(event.metadata(), function, Fields::of(event));
+    impl<S: Subscriber> Layer<S> for Capture {
+        fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+            let line = render(event.metadata(), Fields::of(event));
             self.0.lock().unwrap().push(line);
         }
     }
@@ -91,7 +84,6 @@ mod tests {
     #[test]
     fn every_field_of_the_contract_is_there() {
         let line = logged(|| {
-            let _span = tracing::info_span!("preflight").entered();
             tracing::warn!(host = "db1", attempt = 3, "waiting\nfor it");
         });
         let keys: Vec<&str> = line
@@ -119,7 +111,7 @@ mod tests {
         assert_eq!(line["level"], "WARNING");
         assert_eq!(line["pid"], std::process::id());
         assert_eq!(line["module"], "tests");
-        assert_eq!(line["function"], "preflight");
+        assert_eq!(line["function"], "");
         assert_eq!(line["message"], "waiting\nfor it");
         assert_eq!(line["program"], "sf-firstboot");
         assert!(line["exception_class"].is_null() && line["stack_trace"].is_null());

@@ -25,22 +25,28 @@ pub enum Format {
     Json,
 }
 
+impl Format {
+    /// Is it JSON, here and now?
+    pub fn is_json(self) -> bool {
+        match self {
+            Self::Human => false,
+            Self::Json => true,
+            // systemd sets JOURNAL_STREAM for what it connects to the journal.
+            Self::Auto => {
+                !std::io::stderr().is_terminal() && std::env::var_os("JOURNAL_STREAM").is_some()
+            }
+        }
+    }
+}
+
 /// Starts logging; a second call does nothing.
 pub fn start(format: Format, level: &str) {
-    let json = match format {
-        Format::Human => false,
-        Format::Json => true,
-        // systemd sets JOURNAL_STREAM for what it connects to the journal.
-        Format::Auto => {
-            !std::io::stderr().is_terminal() && std::env::var_os("JOURNAL_STREAM").is_some()
-        }
-    };
     let level = LevelFilter::from_str(level).unwrap_or(LevelFilter::INFO);
     // The driver's own events repeat each statement; ours say what was done.
     let filter = Targets::new()
         .with_target("sf_firstboot", level)
         .with_default(LevelFilter::WARN.min(level));
-    let layer = if json {
+    let layer = if format.is_json() {
         json::Json.boxed()
     } else {
         human::Human.boxed()
@@ -67,7 +73,6 @@ mod tests {
     use proptest::prelude::*;
     use tracing::{Event, Subscriber};
     use tracing_subscriber::layer::Context;
-    use tracing_subscriber::registry::LookupSpan;
     use tracing_subscriber::{Layer, layer::SubscriberExt as _};
 
     use crate::testing::{any_secret, leak, percent_encoded};
@@ -76,10 +81,10 @@ mod tests {
     #[derive(Clone, Default)]
     struct Both(Arc<Mutex<String>>);
 
-    impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Both {
+    impl<S: Subscriber> Layer<S> for Both {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
             let fields = super::fields::Fields::of(event);
-            let json = super::json::render(event.metadata(), None, fields);
+            let json = super::json::render(event.metadata(), fields);
             let mut all = self.0.lock().unwrap();
             all.extend([json, "\n".into(), super::human::render(event), "\n".into()]);
         }

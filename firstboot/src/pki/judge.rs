@@ -244,15 +244,19 @@ impl Court {
         } else if now < one.not_before {
             let clock = match self.built {
                 Some(built) if now < built => format!(
-                    "This node's clock says {}, and its image was made on {}: mend the clock \
-                     (timedatectl), the certificate may be well.",
+                    "This node's clock says {}, and its image was made on {}: the certificate may \
+                     be well. {}",
                     day(now),
-                    day(built)
+                    day(built),
+                    codes::CLOCK_WRONG.remedy
                 ),
                 _ => format!(
-                    "Look at this node's clock, which says {} (timedatectl), and at the clock of \
-                     the machine that made the certificate.",
-                    day(now)
+                    "This node's clock says {}. If that is right, look at the clock of the machine \
+                     that made the certificate. {}",
+                    day(now),
+                    codes::CLOCK_WRONG
+                        .remedy
+                        .replacen("Set it", "If not, set it", 1)
                 ),
             };
             self.find(

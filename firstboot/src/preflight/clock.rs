@@ -89,7 +89,7 @@ fn skewed(ahead: f64, server: &str) -> Option<Failure> {
         .value(format!("{ahead:+.1} s"))
         .source("SELECT UNIX_TIMESTAMP()")
         .remedy(format!(
-            "See which of the two is wrong (timedatectl on both): either the server is {how} the \
+            "See which of the two is wrong (`date --utc` on both): either the server is {how} the \
              true time, or this machine is {whose} it. Synchronise both with NTP."
         ))
         .next_command("timedatectl timesync-status"),

@@ -76,14 +76,13 @@ fn has(interface: &Interface, address: IpAddr) -> bool {
 }
 
 fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
-    let failure = |what: String, source: &str, least: u32| {
+    let failure = |what: String, source: &str, least: u32, or: &str| {
         Failure::new(&codes::MTU_SMALL, what)
             .value(mtu.to_string())
             .source(source)
             .remedy(format!(
                 "Raise it on the interface and on every switch of the mesh (ip link set {name} \
-                 mtu {least}, and in the network's configuration), or lower \
-                 cluster.max_hypervisor_mtu."
+                 mtu {least}, and in the network's configuration){or}."
             ))
             .next_command(format!("ip link show {name}"))
     };
@@ -95,6 +94,7 @@ fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
             ),
             "the MTU of the interface",
             LEAST_MTU,
+            "",
         ));
     }
     if let Some(wanted) = wanted
@@ -104,6 +104,7 @@ fn too_small(name: &str, mtu: u32, wanted: Option<u32>) -> Vec<Failure> {
             format!("the mesh's interface {name} carries {mtu} bytes, and cluster.max_hypervisor_mtu says {wanted}"),
             "metadata field cluster.max_hypervisor_mtu",
             wanted,
+            ", or lower cluster.max_hypervisor_mtu",
         ));
     }
     findings
@@ -194,6 +195,11 @@ mod tests {
                 (None, None) => {}
                 (Some(failure), Some(said)) => {
                     assert!(failure.what.contains(said), "{}", failure.what);
+                    // What was not asked for cannot be lowered.
+                    assert_eq!(
+                        failure.remedy_text().contains("cluster.max_hypervisor_mtu"),
+                        failure.what.contains("cluster.max_hypervisor_mtu")
+                    );
                 }
                 (found, said) => panic!("{found:?} {said:?}"),
             }
@@ -233,6 +239,11 @@ mod tests {
             assert_eq!(found.len(), said.len(), "{mtu} {wanted:?}");
             for (failure, said) in found.iter().zip(said) {
                 assert!(failure.what.contains(said), "{}", failure.what);
+                // What was not asked for cannot be lowered.
+                assert_eq!(
+                    failure.remedy_text().contains("cluster.max_hypervisor_mtu"),
+                    failure.what.contains("cluster.max_hypervisor_mtu")
+                );
             }
         }
     }

@@ -8,7 +8,7 @@ use super::node::Node;
 use super::server::Server;
 
 /// What systemd runs behind the unit's end.
-fn stopped(node: &Node, code: &str, status: &str, result: &str) {
+pub(crate) fn stopping(node: &Node, code: &str, status: &str, result: &str) -> Cmd {
     Cmd::path(env!("CARGO_BIN_EXE_sf-firstboot"))
         .args(["--log-format", "json", "--root"])
         .arg(node.root())
@@ -17,8 +17,10 @@ fn stopped(node: &Node, code: &str, status: &str, result: &str) {
         .env("EXIT_CODE", code)
         .env("EXIT_STATUS", status)
         .env("SERVICE_RESULT", result)
-        .run()
-        .unwrap();
+}
+
+fn stopped(node: &Node, code: &str, status: &str, result: &str) {
+    stopping(node, code, status, result).run().unwrap();
 }
 
 #[test]

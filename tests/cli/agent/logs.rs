@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt as _;
 
 use serde_json::Value;
+use sf_command::{Cmd, Sink};
 
 use super::node::{Node, Ran};
 use super::server::Server;
@@ -27,7 +28,7 @@ fn keeps_the_contract(text: &str) -> String {
     for key in ["thread_name", "module", "message"] {
         assert!(!string(key).is_empty(), "{key} in {text}");
     }
-    string("function");
+    assert_eq!(string("function"), "", "{text}");
     assert!(string("logger_name").starts_with("sf_firstboot"), "{text}");
     assert_eq!(string("program"), "sf-firstboot");
     let form: String = string("ts")
@@ -117,4 +118,93 @@ fn every_line_keeps_the_contract_and_metrics_follow() {
     assert_eq!(wrong.code, 78, "{}", wrong.stderr);
     assert!(levels(&wrong).contains(&"ERROR".into()));
     assert!(metrics(&node).contains("{code=\"SF-META-INVALID\""));
+}
+
+/// The one line of level ERROR, each line being held against the contract; it
+/// has all that an operator is told.
+fn failure(stderr: &str, code: &str) -> Value {
+    let errors: Vec<&str> = stderr
+        .lines()
+        .filter(|line| keeps_the_contract(line) == "ERROR")
+        .collect();
+    assert_eq!(errors.len(), 1, "{stderr}");
+    let line: Value = serde_json::from_str(errors[0]).unwrap();
+    assert_eq!(line["code"], code, "{line}");
+    assert_eq!(line["exception_class"], code, "{line}");
+    for key in ["remedy", "value", "source", "causes", "next_command"] {
+        let given = line.get(key).map(Value::as_str);
+        assert!(
+            given.is_none_or(|text| text.is_some_and(|text| !text.is_empty())),
+            "{key} in {line}"
+        );
+    }
+    assert!(line["remedy"].is_string(), "{line}");
+    line
+}
+
+/// Commands of units that say how they end by their last word alone.
+#[test]
+fn a_failure_of_any_unit_keeps_the_contract() {
+    let mut server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(
+        server.port,
+        "[report]\nurl = \"http://127.0.0.1:1/?token=marker-token-31\"\n",
+    );
+    let path = "usr/lib/sf-image/release.toml";
+    let release = node
+        .read(path)
+        .replace("within_seconds = 5", "within_seconds = 0");
+    std::fs::write(node.root().join(path), release).unwrap();
+    assert_eq!(node.agent(&["run"]).code, 0);
+
+    let ran = node.agent(&["ready"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let line = failure(&ran.stderr, "SF-DAEMON-NOT-READY");
+    assert_eq!(line["source"], "release descriptor");
+    assert_eq!(line["next_command"], "journalctl -b -u sf-api.service");
+    assert!(
+        line["value"].as_str().unwrap().starts_with("GET "),
+        "{line}"
+    );
+
+    let ran = node.agent(&["report"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let line = failure(&ran.stderr, "SF-REPORT-UNSENT");
+    assert_eq!(line["source"], "metadata field report.url");
+    assert!(line["causes"].is_string(), "{line}");
+    assert!(!ran.stderr.contains("marker-token-31"), "{}", ran.stderr);
+
+    // As systemd runs it: with an environment that says nothing.
+    std::fs::remove_file(node.root().join("run/sf-firstboot/clearance.json")).unwrap();
+    server.stop();
+    let errors = node.root().join("errors");
+    let code_and_words = |command: Cmd| {
+        std::fs::write(&errors, "").unwrap();
+        let child = command.stderr(Sink::File(errors.clone())).spawn();
+        let status = child.unwrap().wait().unwrap();
+        (status.code(), std::fs::read_to_string(&errors).unwrap())
+    };
+    let gate = |format: &str| {
+        Cmd::path("/usr/bin/env")
+            .args(["-i", env!("CARGO_BIN_EXE_sf-firstboot"), "gate"])
+            .args(["--log-format", format, "sf-api.service", "--root"])
+            .arg(node.root())
+    };
+    let (code, said) = code_and_words(gate("json"));
+    assert_eq!(code, Some(75), "{said}");
+    let line = failure(&said, "SF-GATE-NO-CLEARANCE");
+    let why = line["causes"].as_str().unwrap();
+    assert!(why.starts_with("SF-DB-REFUSED: "), "{line}");
+    // For a person the same is text.
+    let (code, said) = code_and_words(gate("human"));
+    assert_eq!(code, Some(75), "{said}");
+    assert!(said.contains("error: SF-GATE-NO-CLEARANCE: "), "{said}");
+
+    let command = super::ended::stopping(&node, "dumped", "SEGV", "core-dump");
+    let (code, said) = code_and_words(command);
+    assert_eq!(code, Some(0), "{said}");
+    let line = failure(&said, "SF-INTERNAL");
+    assert_eq!(line["source"], "sf-firstboot.service");
+    assert_eq!(line["next_command"], "journalctl -b -u sf-firstboot");
 }

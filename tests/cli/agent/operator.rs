@@ -133,9 +133,12 @@ fn what_is_offered_next_works_when_it_is_pasted() {
 }
 
 #[test]
-fn what_to_grant_is_said_for_this_role_and_release() {
+fn what_to_grant_is_said_for_this_account_role_and_release() {
     let server = Server::started();
-    server.sql("DROP DATABASE shakenfist; REVOKE ALL, GRANT OPTION FROM sf@'%'");
+    server.sql(&format!(
+        "DROP DATABASE shakenfist; DROP USER sf@'%'; \
+         CREATE USER sf@'127.0.0.%' IDENTIFIED BY '{PASSWORD}'"
+    ));
     let desk = Desk::new();
     let metadata = desk.metadata("node.toml", server.port);
     let options = [
@@ -146,23 +149,42 @@ fn what_to_grant_is_said_for_this_role_and_release() {
         "--role",
         "network",
     ];
-    let mut check = vec!["check"];
+    let mut check = vec!["check", "--json"];
     check.extend(options);
-    let ran = desk.run(&check);
-    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    let checked = || {
+        let ran = desk.run(&check);
+        let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let finding = report["findings"][0].clone();
+        let remedy = finding["remedy"].as_str().unwrap_or_default().to_owned();
+        (finding["code"].clone(), remedy)
+    };
+    let (code, remedy) = checked();
+    assert_eq!(code, "SF-DB-GRANTS");
     let said = format!(
-        "`sf-firstboot grants --release-descriptor {RELEASE} --role network --database 'shakenfist' --user 'sf'` prints."
+        "`sf-firstboot grants --release-descriptor {RELEASE} --role network --database 'shakenfist' --user 'sf' --host '127.0.0.%'` prints."
     );
-    assert!(ran.stderr.contains(&said), "{said} not in {}", ran.stderr);
+    assert!(remedy.contains(&said), "{said} not in {remedy}");
     // To look at the fleet takes another user.
     let ran = desk.run(&["cluster", "status", "--metadata", &metadata]);
     assert!(
         ran.stderr.contains(
-            "`sf-firstboot grants --operator --database 'shakenfist' --user 'sf'` prints."
+            "`sf-firstboot grants --operator --database 'shakenfist' --user 'sf' --host '127.0.0.%'` prints."
         ),
         "{}",
         ran.stderr
     );
+    // Whoever the server does not know at all is not told of roles either.
+    let text = std::fs::read_to_string(&metadata).unwrap();
+    let stranger = desk.file("stranger.toml", &text.replace("mysql://sf:", "mysql://me:"));
+    let ran = desk.run(&["cluster", "status", "--metadata", &stranger]);
+    let said = "CREATE USER 'me'@'HOST' IDENTIFIED BY 'PASSWORD'; then run there what \
+                `sf-firstboot grants --operator --database 'shakenfist' --user 'me' --host 'HOST'` prints.";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    // As pasted, it lets the node in; what is left is the bootstrap.
+    super::privileges::paste(&server, &remedy, |words| desk.run(words));
+    let (code, remedy) = checked();
+    assert_ne!(code, "SF-DB-GRANTS", "{remedy}");
+    assert!(!code.as_str().unwrap_or_default().starts_with("SF-DB-"));
 }
 
 #[test]
@@ -406,4 +428,72 @@ fn the_wrong_document_does_not_fill_the_console() {
     assert!(ran.stderr.len() < 10_000, "{}", ran.stderr.len());
     assert_eq!(ran.stderr.matches("and 19").count(), 1, "{}", ran.stderr);
     assert!(ran.stderr.contains(" mistakes in the node metadata"));
+}
+
+#[test]
+fn a_node_that_is_told_to_wait_says_so() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "[bootstrap]\nmode = \"wait\"\n");
+    node.edit("wait = \"20s\"", "wait = \"1s\"");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    let finding = &node.status()["status"]["findings"][0];
+    assert_eq!(finding["code"], "SF-BOOTSTRAP-WAITING");
+    assert_eq!(
+        finding["source"],
+        "credential sf.metadata:12 (bootstrap.mode)"
+    );
+    let remedy = finding["remedy"].as_str().unwrap();
+    for part in [
+        "its metadata says bootstrap.mode = \"wait\"",
+        "mode = \"auto\"",
+    ] {
+        assert!(remedy.contains(part), "{remedy}");
+    }
+    // Pasted: then it is this node that bootstraps.
+    node.edit("mode = \"wait\"", "mode = \"auto\"");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+}
+
+#[test]
+fn a_command_by_hand_does_not_promise_to_keep_trying() {
+    let desk = Desk::new();
+    let down = desk.metadata("down.toml", 1);
+    let release = ["--release-descriptor", RELEASE, "--metadata", &down];
+    let text = std::fs::read_to_string(&down).unwrap();
+    let text = text
+        .replace("wait = \"20s\"", "wait = \"0s\"")
+        .replace("{ credential = \"sf.key\" }", &format!("\"{SYSTEM_KEY}\""))
+        .replace("auth_secret_seed", "# auth_secret_seed");
+    std::fs::write(&down, text).unwrap();
+    for arguments in [
+        &["check", "--role", "hypervisor"][..],
+        &["check", "--json", "--role", "hypervisor"],
+        &["bootstrap-cluster"],
+        &["bootstrap-cluster", "--json"],
+        &["cluster", "status"],
+    ] {
+        let mut all = arguments.to_vec();
+        all.extend(if arguments[0] == "cluster" {
+            &release[2..]
+        } else {
+            &release[..]
+        });
+        let ran = desk.run(&all);
+        assert_eq!(ran.code, 75, "{arguments:?}: {}", ran.stderr);
+        let said = ran.stdout + &ran.stderr;
+        assert!(!said.contains("agent keeps"), "{arguments:?}: {said}");
+        assert!(
+            said.contains("Then run this again."),
+            "{arguments:?}: {said}"
+        );
+    }
+    // The node's own run does.
+    let node = Node::new("hypervisor");
+    node.metadata(1, "");
+    node.edit("wait = \"20s\"", "wait = \"0s\"");
+    node.agent(&["run"]);
+    assert!(node.console().contains("agent keeps trying"));
 }

@@ -1,7 +1,7 @@
 //! `sf-firstboot grants`: what it prints is enough for everything that the agent
 //! does, and nothing of it can be left out.
 
-use super::node::Node;
+use super::node::{Node, Ran};
 use super::server::{PASSWORD, Server};
 
 /// A node of that role whose user has what `grants` prints, granted before
@@ -230,5 +230,95 @@ fn an_operator_of_its_own_watches_forgets_and_releases_and_no_more() {
         &["grants", "--operator", "--role", "network"],
     ] {
         assert_eq!(tier.agent(arguments).code, 64);
+    }
+}
+
+/// Does on the server what a remedy says, as it stands there.
+pub(crate) fn paste(server: &Server, remedy: &str, agent: impl Fn(&[&str]) -> Ran) {
+    if let Some((_, rest)) = remedy.split_once("CREATE DATABASE") {
+        let (name, _) = rest.split_once(';').unwrap();
+        server.sql(&format!("CREATE DATABASE{name}"));
+    }
+    let Some((_, command)) = remedy.split_once("`sf-firstboot ") else {
+        let (_, statements) = remedy.split_once("On the server: ").expect(remedy);
+        server.sql(statements);
+        return;
+    };
+    let (command, _) = command.split_once('`').unwrap();
+    let words: Vec<&str> = command
+        .split(' ')
+        .map(|word| word.trim_matches('\''))
+        .collect();
+    let ran = agent(&words);
+    assert_eq!(ran.code, 0, "{command}: {}", ran.stderr);
+    server.sql(&ran.stdout);
+}
+
+#[test]
+fn what_is_lacking_is_granted_by_the_cards_words_and_nothing_more() {
+    let server = Server::started();
+    let agent = Node::new("hypervisor");
+    let account = |user: &str| format!("`{user}`@`127.0.0.%`");
+    let least = |user: &str| {
+        server.sql(&format!(
+            "CREATE USER {} IDENTIFIED BY '{PASSWORD}'",
+            account(user)
+        ));
+        let role = ["grants", "--role", "hypervisor"];
+        let whom = ["--user", user, "--host", "127.0.0.%"];
+        let ran = agent.agent(&[&role[..], &whom].concat());
+        server.sql(&ran.stdout);
+    };
+    let granted = |user: &str| {
+        let text = server.sql(&format!("SHOW GRANTS FOR {}", account(user)));
+        let mut lines: Vec<String> = text
+            .lines()
+            .map(|line| line.replace(&format!("`{user}`"), "`USER`"))
+            .collect();
+        lines.sort();
+        lines
+    };
+    least("least");
+    for tables in ["none", "all"] {
+        if tables == "all" {
+            let tier = Node::new("database-tier");
+            tier.metadata(server.port, "");
+            assert_eq!(tier.agent(&["run"]).code, 0);
+        }
+        for (user, lack, said) in [
+            (
+                "some",
+                "REVOKE UPDATE ON shakenfist.bootstrap_nodes FROM ACCOUNT; \
+                 REVOKE DELETE ON shakenfist.cluster_series FROM ACCOUNT",
+                "needs: UPDATE on bootstrap_nodes; DELETE on cluster_series",
+            ),
+            (
+                "one",
+                "REVOKE ALL, GRANT OPTION FROM ACCOUNT; \
+                 GRANT CREATE, SELECT ON shakenfist.bootstrap_nodes TO ACCOUNT; \
+                 REVOKE CREATE ON shakenfist.bootstrap_nodes FROM ACCOUNT",
+                "needs: SELECT on bootstrap_claims, bootstrap_operations, cluster_config and cluster_series; \
+                 INSERT on bootstrap_nodes and cluster_series; UPDATE on bootstrap_nodes; \
+                 DELETE on bootstrap_claims and cluster_series",
+            ),
+        ] {
+            let name = format!("{user}-{tables}");
+            least(&name);
+            server.sql(&lack.replace("ACCOUNT", &account(&name)));
+            let node = Node::new("hypervisor");
+            node.metadata(server.port, "");
+            node.edit("mysql://sf:", &format!("mysql://{name}:"));
+            let ran = node.agent(&["check", "--json"]);
+            let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            let finding = &report["findings"][0];
+            assert_eq!(finding["code"], "SF-DB-GRANTS", "{}", ran.stdout);
+            let what = finding["what"].as_str().unwrap();
+            assert!(what.ends_with(said), "{what}");
+            assert_ne!(granted(&name), granted("least"), "{name}");
+            paste(&server, finding["remedy"].as_str().unwrap(), |words| {
+                node.agent(words)
+            });
+            assert_eq!(granted(&name), granted("least"), "{name}");
+        }
     }
 }

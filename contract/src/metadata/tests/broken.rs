@@ -192,6 +192,34 @@ fn frames_show_keys_and_no_values() {
 
 /// What people write when they get TOML wrong, with a secret on the line.
 #[test]
+fn a_syntax_error_is_answered_by_what_helps_against_it() {
+    let quotes = " (a string stands in double quotes; one field, one line)";
+    for (line, helps) in [
+        (
+            "[node",
+            " (a table's name stands in brackets on a line of its own: [node])",
+        ),
+        (
+            "node.name",
+            " (a field stands with its value: name = \"db1.example.com\")",
+        ),
+        ("node.name = db1", quotes),
+        ("node.name = \"db1", quotes),
+        ("node.name = \"db1\" cluster.zone = \"z\"", quotes),
+        ("config.A = [1, 2", ""),
+        ("node..name = 1", ""),
+    ] {
+        let found = problems(&format!("schema = 1\n{line}\n"), Role::Hypervisor);
+        let said = found
+            .iter()
+            .find(|said| said.contains("not valid TOML"))
+            .unwrap_or_else(|| panic!("{line}: {found:?}"));
+        let hint = said.find(" (").map_or("", |at| &said[at..]);
+        assert_eq!(hint, helps, "{line}: {said}");
+    }
+}
+
+#[test]
 fn syntax_errors_show_no_secret() {
     for text in [
         "[database]\ndsn = mysql://sf:CANARY@db1/sf\n",

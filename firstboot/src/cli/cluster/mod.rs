@@ -139,36 +139,27 @@ fn converse<T>(place: &str, talk: impl Future<Output = Result<T, Failure>>) -> R
         if failure.code.id.starts_with("SF-DB-") {
             failure.source.get_or_insert_with(|| place.to_owned());
         }
-        once(failure)
+        for_an_operator(failure)
     })
 }
 
-/// Remedies are written for the agent on its node: it keeps trying, a command does not.
-fn once(failure: Failure) -> Failure {
-    if failure.code.id == codes::DB_GRANTS.id && failure.value.is_some() {
+/// Remedies are written for a node's user, and this one is an operator's.
+fn for_an_operator(failure: Failure) -> Failure {
+    if failure.value.is_some() {
         // The login itself was refused; which command it was for makes no difference.
         let remedy = failure
             .remedy_text()
             .replace("--role ROLE", "--operator")
             .replace(database::WHICH_ROLE, "");
-        return failure.remedy(format!(
-            "Correct user and database in the DSN. Or: {remedy}"
-        ));
+        return failure.remedy(remedy);
     }
-    if failure.code.id == codes::DB_GRANTS.id {
-        // Most agents' users may look, and none but a bootstrapping one may change this.
-        return failure.remedy(
-            "The database users of hypervisors and network nodes may look, not change this. Give \
-             with --database-file the DSN of a user that has what `sf-firstboot grants --operator` \
-             prints, or with --metadata that of a database-tier node.",
-        );
+    if failure.code.id != codes::DB_GRANTS.id {
+        return failure;
     }
-    let said = failure.remedy_text();
-    match said.split_once("; the agent keeps trying") {
-        Some((remedy, _)) => {
-            let remedy = format!("{remedy}. Then run this again.");
-            failure.remedy(remedy)
-        }
-        None => failure,
-    }
+    // Most agents' users may look, and none but a bootstrapping one may change this.
+    failure.remedy(
+        "The database users of hypervisors and network nodes may look, not change this. Give \
+         with --database-file the DSN of a user that has what `sf-firstboot grants --operator` \
+         prints, or with --metadata that of a database-tier node.",
+    )
 }

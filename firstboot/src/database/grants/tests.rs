@@ -35,13 +35,20 @@ fn what_is_granted_is_found_wherever_it_stands() {
     }
 }
 
+const NONE_OF_A_HYPERVISORS: &[&str] = &[
+    "SELECT on bootstrap_claims, bootstrap_nodes, bootstrap_operations, cluster_config and cluster_series",
+    "INSERT on bootstrap_nodes and cluster_series",
+    "UPDATE on bootstrap_nodes",
+    "DELETE on bootstrap_claims and cluster_series",
+];
+
 #[test]
 fn what_is_not_granted_is_named() {
     let table: [(&[&str], Role, &[&str]); 7] = [
         (
             &["GRANT USAGE ON *.* TO `sf`@`%`"],
             Role::Hypervisor,
-            &["SELECT", "INSERT", "UPDATE on bootstrap_nodes", "DELETE"],
+            NONE_OF_A_HYPERVISORS,
         ),
         (
             &["GRANT SELECT, INSERT ON `shaken\\_fist`.* TO `sf`@`%`"],
@@ -52,7 +59,12 @@ fn what_is_not_granted_is_named() {
         (
             &["GRANT ALL PRIVILEGES ON `shaken\\_fis`.* TO `sf`@`%`"],
             Role::Network,
-            &["SELECT", "INSERT", "UPDATE on bootstrap_nodes", "DELETE"],
+            &[
+                NONE_OF_A_HYPERVISORS[0],
+                "INSERT on bootstrap_claims, bootstrap_nodes and cluster_series",
+                NONE_OF_A_HYPERVISORS[2],
+                NONE_OF_A_HYPERVISORS[3],
+            ],
         ),
         // Columns and single tables are not the whole database.
         (
@@ -82,12 +94,12 @@ fn what_is_not_granted_is_named() {
                 "GRANT ALL PRIVILEGES ON `shaken``_fist`.* TO `sf`@`%`",
             ],
             Role::Hypervisor,
-            &["SELECT", "INSERT", "UPDATE on bootstrap_nodes", "DELETE"],
+            NONE_OF_A_HYPERVISORS,
         ),
         (
             &["GRANT SELECT, UPDATE, DELETE ON `shaken_fist`.* TO `sf`@`%`"],
             Role::Hypervisor,
-            &["INSERT"],
+            &["INSERT on bootstrap_nodes and cluster_series"],
         ),
     ];
     for (lines, role, expected) in table {
@@ -120,10 +132,34 @@ fn roles_that_only_read_do_with_grants_on_their_tables() {
         ["UPDATE on bootstrap_nodes", "DELETE on cluster_series"]
     );
     assert_eq!(
-        statements("'sf'@'%'", "shaken_fist", &missing),
-        "GRANT UPDATE ON `shaken_fist`.`bootstrap_nodes` TO 'sf'@'%'; \
-         GRANT DELETE ON `shaken_fist`.`cluster_series` TO 'sf'@'%';"
+        statements(&Account::parse("sf@%"), "shaken_fist", &missing),
+        [
+            "GRANT CREATE, UPDATE ON `shaken_fist`.`bootstrap_nodes` TO 'sf'@'%';",
+            "REVOKE CREATE ON `shaken_fist`.`bootstrap_nodes` FROM 'sf'@'%';",
+            "GRANT CREATE, DELETE ON `shaken_fist`.`cluster_series` TO 'sf'@'%';",
+            "REVOKE CREATE ON `shaken_fist`.`cluster_series` FROM 'sf'@'%';",
+        ]
     );
+}
+
+#[test]
+fn accounts_are_quoted_for_sql_and_for_a_shell() {
+    for (account, sql, shell) in [
+        (
+            "o'neil@10.%",
+            "'o''neil'@'10.%'",
+            r"--user 'o'\''neil' --host '10.%'",
+        ),
+        (r"sf@a\b@%", r"'sf@a\\b'@'%'", r"--user 'sf@a\b' --host '%'"),
+        ("sf", "'sf'@'%'", "--user 'sf' --host '%'"),
+    ] {
+        let account = Account::parse(account);
+        assert_eq!(account.to_string(), sql);
+        assert_eq!(
+            account.command("network", "db"),
+            format!("sf-firstboot grants --role network --database 'db' {shell}")
+        );
+    }
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub enum Trouble {
     /// The server is not the one that is meant, or does not speak TLS.
     #[error("{0}")]
     Tls(String),
+    /// Its certificate comes from nobody that is trusted.
+    #[error("its certificate was not issued by the CA that is trusted")]
+    Stranger,
     /// It shows an authority's certificate as its own.
     #[error("{0}")]
     OwnAuthority(&'static str),
@@ -122,9 +125,7 @@ impl Trouble {
                 | CertificateError::NotValidForNameContext { .. } => {
                     Self::WrongName(host.to_owned())
                 }
-                CertificateError::UnknownIssuer => {
-                    Self::Tls("its certificate was not issued by the CA that is trusted".into())
-                }
+                CertificateError::UnknownIssuer => Self::Stranger,
                 CertificateError::Other(other) if other.0.is::<PinOfServer>() => {
                     Self::OwnAuthority(
                         "the fingerprint that is pinned is that of the server's own certificate, \
@@ -194,6 +195,7 @@ impl Trouble {
             | Self::CutOff(_)
             | Self::Unavailable(_) => true,
             Self::Tls(_)
+            | Self::Stranger
             | Self::OwnAuthority(_)
             | Self::Expired
             | Self::WrongName(_)
@@ -212,7 +214,11 @@ impl Trouble {
         !self.transient()
             && !matches!(
                 self,
-                Self::Tls(_) | Self::OwnAuthority(_) | Self::Expired | Self::WrongName(_)
+                Self::Tls(_)
+                    | Self::Stranger
+                    | Self::OwnAuthority(_)
+                    | Self::Expired
+                    | Self::WrongName(_)
             )
     }
 
@@ -223,9 +229,11 @@ impl Trouble {
             Self::Route(_) => &codes::FETCH_ROUTE,
             Self::Refused(_) => &codes::FETCH_REFUSED,
             Self::Timeout { .. } => &codes::FETCH_TIMEOUT,
-            Self::Tls(_) | Self::OwnAuthority(_) | Self::Expired | Self::WrongName(_) => {
-                &codes::FETCH_TLS
-            }
+            Self::Tls(_)
+            | Self::Stranger
+            | Self::OwnAuthority(_)
+            | Self::Expired
+            | Self::WrongName(_) => &codes::FETCH_TLS,
             Self::NotYetValid => &codes::FETCH_CLOCK,
             Self::CutOff(_) => &codes::FETCH_CUT_OFF,
             Self::Unavailable(_) => &codes::FETCH_UNAVAILABLE,
@@ -244,7 +252,7 @@ impl Trouble {
         }
         match self {
             Self::Expired => failure.remedy(
-                "Renew the server's certificate; or, if this node's clock is ahead (`timedatectl`), set it.",
+                "Renew the server's certificate; or, if this node's clock is ahead (`date --utc`), set it: date --utc --set 'YYYY-MM-DD HH:MM'.",
             ),
             Self::OwnAuthority(_) => failure.remedy(
                 "Name the CA that issued the server's certificate, and let the server send both. Where that certificate signed itself, make a CA and issue the server a new one by it (CA:FALSE): so it can be renewed without changing every node.",

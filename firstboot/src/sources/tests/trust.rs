@@ -161,3 +161,49 @@ fn a_stranger_in_the_servers_place_does_not_break_a_reboot_either() {
     let loaded = load(&fetch(&machine, ONCE)).unwrap();
     assert_eq!(loaded.warnings[0].code.id, "SF-FETCH-KEPT");
 }
+
+#[tokio::test]
+async fn a_report_that_tls_ends_says_what_helps() {
+    use sf_contract::secret::Secret;
+
+    use crate::call_home::{self, Address};
+    let (ca, other) = (Ca::new("ours"), Ca::new("theirs"));
+    for (config, code, helps) in [
+        (
+            other.server("127.0.0.1", [2020, 2100], true),
+            "SF-REPORT-REJECTED",
+            "Put the CA of report.url's server into pki.ca, or give",
+        ),
+        (
+            ca.server("127.0.0.1", [2001, 2002], true),
+            "SF-REPORT-REJECTED",
+            "Renew the certificate of report.url's server",
+        ),
+        (
+            ca.server("127.0.0.2", [2020, 2100], true),
+            "SF-REPORT-REJECTED",
+            "or issue it one for 127.0.0.1;",
+        ),
+        (
+            ca.server("127.0.0.1", [2090, 2100], true),
+            "SF-REPORT-UNSENT",
+            "See the cause;",
+        ),
+    ] {
+        let server = Server::tls(config, |_| answer(204, ""));
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let address = Address {
+            url: Secret::new(server.url("/n")),
+            ca: Some(Secret::new(ca.pem.as_str())),
+        };
+        address
+            .write(&paths, &crate::status::Status::default())
+            .unwrap();
+        let failure = call_home::post(&paths).await.unwrap_err();
+        assert_eq!(failure.code.id, code, "{failure}");
+        let remedy = failure.remedy_text();
+        assert!(remedy.contains(helps), "{failure}: {remedy}");
+        assert!(server.asked().is_empty());
+    }
+}
