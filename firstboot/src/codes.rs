@@ -381,7 +381,7 @@ codes! {
         "Start a database-tier node, or see why it stopped: `sf-firstboot status` there; this node keeps waiting.";
     BOOTSTRAP_CONTENDED = "SF-BOOTSTRAP-CONTENDED", Transient, "a bootstrap operation did not get its turn",
         "Another node or transaction holds the rows; nothing was written.",
-        "Look for a long transaction (SHOW ENGINE INNODB STATUS); the agent keeps trying.";
+        "Look for a long transaction (SHOW ENGINE INNODB STATUS) and for a backup that holds the tables (SHOW PROCESSLIST); the agent keeps trying.";
     BOOTSTRAP_CONTRADICTION = "SF-BOOTSTRAP-CONTRADICTION", Refused, "the metadata contradicts what the cluster has",
         "The agent establishes values and never changes them: a changed seed or key locks every client out.",
         "Make the metadata agree with the cluster, or change the cluster on purpose with Shaken Fist's own tools.";

@@ -168,6 +168,9 @@ fn half_of_another_deployers_work_is_kept_and_finished() {
         "DELETE FROM cluster_config WHERE key_name = 'DNS_SERVER'",
         "DELETE FROM namespace_attributes; DELETE FROM object_states WHERE object_type = 'NAMESPACE'",
         "DELETE FROM namespaces",
+        "DELETE FROM object_states WHERE object_type = 'NAMESPACE'",
+        "DELETE FROM object_states WHERE object_type = 'NAMESPACE_KEY'",
+        "DELETE FROM object_states",
         "DELETE FROM namespace_keys; DELETE FROM namespace_key_attributes; \
          DELETE FROM object_states WHERE object_type = 'NAMESPACE_KEY'",
     ];
@@ -188,6 +191,35 @@ fn half_of_another_deployers_work_is_kept_and_finished() {
     }
 }
 
+/// Where another deployer stopped before it had stored a key's secret, the
+/// remedy does as pasted.
+#[test]
+fn half_a_key_is_refused_and_its_remedy_works() {
+    let server = shared();
+    let mut admin = server.admin();
+    for (index, state) in [
+        "",
+        "DELETE FROM object_states WHERE object_type = 'NAMESPACE_KEY'",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("halfkey{index}");
+        let connector = develop(&server, &name);
+        deployed(&mut admin, &name);
+        admin.run(&format!(
+            "USE `{name}`; DELETE FROM namespace_key_attributes; {state}"
+        ));
+        let failures = bootstrap(&connector, inputs()).unwrap_err();
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        let remedy = failures[0].remedy_text();
+        let statement = &remedy[remedy.find("DELETE ").unwrap()..];
+        admin.run(statement);
+        bootstrap(&connector, inputs()).unwrap();
+        understood(&mut admin, &name);
+    }
+}
+
 type Change = fn(&mut Inputs);
 
 /// One contradiction at a time: it is refused, both sides are named, neither
@@ -197,7 +229,7 @@ fn every_contradiction_is_refused_and_names_both_sides() {
     let server = shared();
     let mut admin = server.admin();
     let at = format!("127.0.0.1:{}", server.port);
-    let table: [(&str, Change, [&str; 2]); 8] = [
+    let table: [(&str, Change, [&str; 2]); 10] = [
         (
             "",
             |inputs| inputs.auth_secret_seed = Some(Secret::new("0thers-MARKER-seed")),
@@ -253,6 +285,22 @@ fn every_contradiction_is_refused_and_names_both_sides() {
             "UPDATE namespace_key_attributes SET `key` = 'bm90IGEgaGFzaA=='",
             |_| {},
             ["secrets.system_key", "which another deployer made"],
+        ),
+        (
+            "DELETE FROM namespace_key_attributes",
+            |_| {},
+            [
+                "key bootstrap of namespace system in the database",
+                "has no row in namespace_key_attributes",
+            ],
+        ),
+        (
+            "UPDATE namespace_key_attributes SET expiry = 1000",
+            |_| {},
+            [
+                "key bootstrap of namespace system in the database",
+                "expired at 1970-01-01T00:16:40Z",
+            ],
         ),
         (
             "UPDATE cluster_config SET value_json = '\"\"' WHERE key_name = 'AUTH_SECRET_SEED'",

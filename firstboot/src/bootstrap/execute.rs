@@ -118,11 +118,13 @@ async fn work(
     plan: &Plan,
     author: &Author,
 ) -> Result<Report, Vec<Failure>> {
-    let survey = link
-        .retry(async |session| survey(session, plan, author).await)
+    let Examined {
+        survey, verdicts, ..
+    } = link
+        .retry(async |session| examine(session, plan, author).await)
         .await
         .map_err(single)?;
-    let judgements = verdicts(&survey, plan, author)?;
+    let judgements = verdicts?;
     let (made, tables, waiting) = make_tables(link, schema, survey.tables)
         .await
         .map_err(single)?;
@@ -154,11 +156,55 @@ async fn work(
     Ok(report)
 }
 
-pub(super) async fn survey(
+/// What is there, and what that means.
+pub(super) struct Examined {
+    pub(super) survey: Survey,
+    /// All refusals, or a verdict for each operation.
+    pub(super) verdicts: Result<Vec<Judgement>, Vec<Failure>>,
+    /// Had another node written a record since it was looked for?
+    pub(super) overtaken: bool,
+}
+
+/// Reads and judges. A record is read before its artefact: where another node
+/// commits both in between, the artefact looks as if nobody had recorded it, and
+/// no refusal may rest on that. Then all of it is read anew, once for each
+/// operation at most.
+pub(super) async fn examine(
     session: &mut Session,
     plan: &Plan,
     author: &Author,
-) -> Result<Survey, SqlError> {
+) -> Result<Examined, SqlError> {
+    let mut overtaken = false;
+    loop {
+        let survey = survey(session, plan, author).await?;
+        let verdicts = verdicts(&survey, plan, author);
+        if verdicts.is_ok() || !recorded_since(session, plan, &survey).await? {
+            return Ok(Examined {
+                survey,
+                verdicts,
+                overtaken,
+            });
+        }
+        overtaken = true;
+    }
+}
+
+/// Is there a record by now of an operation that had none?
+async fn recorded_since(
+    session: &mut Session,
+    plan: &Plan,
+    survey: &Survey,
+) -> Result<bool, SqlError> {
+    let tables = schema::state(session).await?;
+    for (operation, (before, _)) in plan.operations.iter().zip(&survey.found) {
+        if before.is_none() && record(session, &tables, &operation.name()).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn survey(session: &mut Session, plan: &Plan, author: &Author) -> Result<Survey, SqlError> {
     let mut tables = schema::state(session).await?;
     let records = loop {
         if !tables.has("bootstrap_operations") {
@@ -197,11 +243,7 @@ pub(super) async fn survey(
 }
 
 /// All refusals, or a verdict for each operation.
-pub(super) fn verdicts(
-    survey: &Survey,
-    plan: &Plan,
-    author: &Author,
-) -> Result<Vec<Judgement>, Vec<Failure>> {
+fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgement>, Vec<Failure>> {
     let mut failures = Vec::new();
     failures.extend(survey.tables.misfit(&survey.server));
     // A node that may not run here must not finish another one's bootstrap.
@@ -294,9 +336,19 @@ async fn attempt(
     attempted: &mut bool,
 ) -> Result<Result<Done, Failure>, SqlError> {
     let name = operation.name();
-    let record = record(session, tables, &name).await?;
+    let found = record(session, tables, &name).await?;
     let observed = observe(session, tables, operation).await?;
-    let judgement = judge(operation, record.as_ref(), &observed, session.server());
+    let judgement = judge(operation, found.as_ref(), &observed, session.server());
+    if matches!(judgement, Judgement::Refuse(_))
+        && found.is_none()
+        && record(session, tables, &name).await?.is_some()
+    {
+        // Committed between the two reads: see `examine`.
+        return Err(SqlError::overtaken(
+            "reading what is there of an operation",
+            session.at(),
+        ));
+    }
     let prepared = match prepare(
         operation,
         &judgement,
@@ -327,7 +379,7 @@ async fn attempt(
             done(outcome_of(transaction.outcome), None)
         }
         (Judgement::Done(note), None) => {
-            let mine = record.filter(|record| *attempted && record.completed_by == author.fqdn);
+            let mine = found.filter(|record| *attempted && record.completed_by == author.fqdn);
             let outcome = mine.map_or(Outcome::Unchanged, |record| outcome_of(&record.outcome));
             done(outcome, note)
         }

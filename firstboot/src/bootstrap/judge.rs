@@ -103,9 +103,10 @@ fn namespace(
             "Restore the namespace with Shaken Fist's own tools, or use another database."
                 .to_owned(),
         ),
-        None if row && attributes => Judgement::Adopt,
+        None if row && attributes && state.is_some() => Judgement::Adopt,
         // Half a namespace is what a deployer without transactions leaves; the
-        // rows that are there stay as they are.
+        // rows that are there stay as they are. What a whole one trusts is no
+        // contradiction: people change it with upstream's own tools.
         None => Judgement::Create,
     }
 }
@@ -128,8 +129,12 @@ fn judge_key(
         (Some(_), Some(stored)) if deleted(stored) => {
             Judgement::Done(Some(format!("key {name} was deleted since")))
         }
-        (Some(record), Some(_)) => match hash {
-            Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Done(None),
+        (Some(record), Some(stored)) => match hash {
+            Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Done(
+                stored
+                    .expired
+                    .map(|expiry| format!("key {name} expired at {}", time(expiry))),
+            ),
             Some(hash) if secrets::stored_key(hash) == record.fingerprint => contradiction(
                 SYSTEM_KEY,
                 format!(
@@ -146,8 +151,20 @@ fn judge_key(
         },
         (None, None) => Judgement::Create,
         (None, Some(stored)) if !deleted(stored) => match hash {
-            Some(hash) if secrets::verify(&key.secret, hash) => Judgement::Adopt,
-            _ => contradiction(
+            None => half_a_key(name, server),
+            Some(hash) if secrets::verify(&key.secret, hash) => match stored.expired {
+                None => Judgement::Adopt,
+                Some(expiry) => contradiction(
+                    SYSTEM_KEY_NAME,
+                    format!(
+                        "key {name} of namespace system in the database at {server}, which \
+                         another deployer made, expired at {}: nobody could log in with it",
+                        time(expiry)
+                    ),
+                    format!("Give the key another name than {name}."),
+                ),
+            },
+            Some(_) => contradiction(
                 SYSTEM_KEY,
                 format!(
                     "secrets.system_key is not the secret of key {name} of namespace system in \
@@ -168,6 +185,25 @@ fn judge_key(
             format!("Give the key another name than {name}."),
         ),
     }
+}
+
+/// A deployer without transactions stopped before it had stored the secret. What
+/// secret it had in mind is not known, so the agent does not choose one for it.
+fn half_a_key(name: &str, server: &str) -> Judgement {
+    contradiction(
+        SYSTEM_KEY_NAME,
+        format!(
+            "key {name} of namespace system in the database at {server} has no row in \
+             namespace_key_attributes: another deployer began to make it, and no secret opens it"
+        ),
+        // A name has no character that SQL reads in its own way.
+        format!(
+            "Give the key another name than {name}, or remove the half that is there: DELETE k, s \
+             FROM namespace_keys k LEFT JOIN object_states s ON s.object_type = 'NAMESPACE_KEY' \
+             AND REPLACE(s.object_uuid, '-', '') = k.uuid WHERE k.namespace = 'system' AND \
+             k.name = '{name}';"
+        ),
+    )
 }
 
 fn config(
@@ -264,14 +300,23 @@ fn show(key: &str, value: &Value) -> String {
 
 /// Who established it, and when.
 fn by(record: &OperationRecord) -> String {
-    // Times beyond the range of the calendar do not occur; 1970 stands for them.
+    format!(
+        "{} by {} at {}",
+        record.outcome,
+        record.completed_by,
+        time(record.completed_at)
+    )
+}
+
+/// UNIX seconds as a date. Times beyond the range of the calendar do not occur;
+/// 1970 stands for them.
+fn time(seconds: f64) -> jiff::Timestamp {
     #[expect(
         clippy::cast_possible_truncation,
         reason = "whole seconds are enough to name a time"
     )]
-    let seconds = record.completed_at as i64;
-    let when = jiff::Timestamp::from_second(seconds).unwrap_or_default();
-    format!("{} by {} at {when}", record.outcome, record.completed_by)
+    let seconds = seconds as i64;
+    jiff::Timestamp::from_second(seconds).unwrap_or_default()
 }
 
 /// `source`: where the value stands that would have to change.

@@ -28,6 +28,10 @@ pub(super) struct StoredKey {
     /// base64 of its bcrypt hash; `None` when only its name is there.
     pub(super) stored: Option<String>,
     pub(super) state: Option<String>,
+    /// Its identity with dashes, as `object_states` has it.
+    pub(super) dashed: String,
+    /// When it expired, by the server's clock; `None` for one that has not.
+    pub(super) expired: Option<f64>,
 }
 
 /// Reads the record of one operation.
@@ -126,7 +130,7 @@ async fn stored_key(
     let rows = session
         .rows(
             "reading the system key",
-            "SELECT k.uuid, a.`key` FROM namespace_keys k \
+            "SELECT k.uuid, a.`key`, CAST(a.expiry AS CHAR) FROM namespace_keys k \
              LEFT JOIN namespace_key_attributes a ON a.uuid = k.uuid \
              WHERE k.namespace = 'system' AND k.name = ?",
             &[Arg::from(name)],
@@ -138,9 +142,13 @@ async fn stored_key(
     let uuid = row.string(0);
     let dashed = uuid::Uuid::parse_str(&uuid)
         .map_or_else(|_| uuid.clone(), |uuid| uuid.hyphenated().to_string());
+    let now = session.now();
+    let expiry = row.text(2).and_then(|text| text.parse::<f64>().ok());
     Ok(Some(StoredKey {
         stored: row.text(1).map(str::to_owned),
         state: state(session, tables, "NAMESPACE_KEY", &dashed).await?,
+        expired: expiry.filter(|expiry| *expiry <= now),
+        dashed,
     }))
 }
 

@@ -23,7 +23,8 @@ pub(super) struct Material {
 pub(super) struct Prepared {
     /// Insertion of the record, always the first statement.
     pub(super) record: Statement,
-    /// Insertion of the artefact; empty when it is adopted.
+    /// Insertion of the artefact, or of what is missing of it; empty when it is
+    /// adopted whole.
     pub(super) artefact: Vec<Statement>,
     /// `created` or `adopted`.
     pub(super) outcome: &'static str,
@@ -74,7 +75,13 @@ pub(super) fn prepare(
         }
         (Operation::Key(key), Observed::Key(stored)) => {
             match stored.as_ref().and_then(|key| key.stored.as_ref()) {
-                Some(stored) if !create => secrets::stored_key(stored),
+                Some(hash) if !create => {
+                    // The last that another deployer writes of a key.
+                    if let Some(key) = stored.as_ref().filter(|key| key.state.is_none()) {
+                        artefact.push(object_state(KEY_DOING, "NAMESPACE_KEY", &key.dashed, now));
+                    }
+                    secrets::stored_key(hash)
+                }
                 _ => {
                     let new = match &material.key {
                         Some(new) => new.clone(),
@@ -178,8 +185,10 @@ fn namespace(row: bool, attributes: bool, state: bool, now: f64) -> Vec<Statemen
     statements
 }
 
+const KEY_DOING: &str = "making the system key";
+
 fn new_key(name: &str, key: &NewKey, now: f64) -> Vec<Statement> {
-    const DOING: &str = "making the system key";
+    const DOING: &str = KEY_DOING;
     vec![
         Statement {
             doing: DOING,

@@ -2,7 +2,7 @@
 
 use sf_contract::release::Schema;
 
-use super::execute::{Done, Outcome, Report, single, survey, verdicts, write};
+use super::execute::{Done, Examined, Outcome, Report, examine, single, write};
 use super::judge::Judgement;
 use super::plan::{Author, Plan};
 use super::prepare::{Material, Prepared, prepare};
@@ -51,8 +51,9 @@ pub async fn rehearse(
     passing: Option<(&gate::Image, &gate::Candidate)>,
 ) -> Result<Rehearsal, Vec<Failure>> {
     let mut overtaken = 0;
+    let mut meanwhile = false;
     loop {
-        let (report, statements) = imagine(session, schema, plan, author).await?;
+        let (report, statements) = imagine(session, schema, plan, author, &mut meanwhile).await?;
         let tried = match statements {
             Statements::NoTables => Some((Tried::NoTables, None)),
             Statements::These(prepared) if prepared.is_empty() => Some((Tried::Nothing, None)),
@@ -73,7 +74,7 @@ pub async fn rehearse(
             report,
             tried,
             passage,
-            overtaken: overtaken > 0,
+            overtaken: meanwhile || overtaken > 0,
         });
     }
 }
@@ -89,11 +90,17 @@ async fn imagine(
     schema: &Schema,
     plan: &Plan,
     author: &Author,
+    meanwhile: &mut bool,
 ) -> Result<(Report, Statements), Vec<Failure>> {
-    let survey = survey(session, plan, author)
+    let Examined {
+        survey,
+        verdicts,
+        overtaken,
+    } = examine(session, plan, author)
         .await
         .map_err(|error| single(error.into_failure()))?;
-    let judgements = verdicts(&survey, plan, author)?;
+    *meanwhile |= overtaken;
+    let judgements = verdicts?;
     let own = survey.tables.missing_own();
     let cluster = survey.tables.missing_cluster();
     let mut report = Report::default();

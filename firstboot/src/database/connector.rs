@@ -137,6 +137,11 @@ impl Connector {
     /// wrong password on a server that is up outweighs one that is down), and
     /// the others are its causes.
     pub async fn connect(&self) -> Result<Session, Failure> {
+        self.round(None).await
+    }
+
+    /// A round that begins behind a server, and ends with it.
+    async fn round(&self, behind: Option<&str>) -> Result<Session, Failure> {
         if let Some(parking) = &self.parking
             && let Some(session) = parking.take().await
         {
@@ -144,7 +149,7 @@ impl Connector {
         }
         let mut failures = Vec::new();
         let mut read_only = None;
-        for target in self.targets() {
+        for target in self.targets(behind) {
             match self.connect_to(&target).await {
                 Ok(session) if session.read_only() => {
                     read_only.get_or_insert(session);
@@ -163,10 +168,21 @@ impl Connector {
         deadline: Instant,
         tell: &mut dyn FnMut(&str),
     ) -> Result<Session, Failure> {
+        self.connect_behind(None, deadline, tell).await
+    }
+
+    /// As [`Self::connect_until`], with the server of that name as the last of
+    /// each round.
+    pub(super) async fn connect_behind(
+        &self,
+        behind: Option<&str>,
+        deadline: Instant,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Session, Failure> {
         let mut backoff = Backoff::for_connections(deadline);
         let mut told = String::new();
         loop {
-            let failure = match self.connect().await {
+            let failure = match self.round(behind).await {
                 Ok(session) => return Ok(session),
                 Err(failure) if !failure.kind().retried() => return Err(failure),
                 Err(failure) => failure,
@@ -181,11 +197,23 @@ impl Connector {
         }
     }
 
-    fn targets(&self) -> Vec<Target<'_>> {
-        match self.dsn.socket() {
+    fn targets(&self, behind: Option<&str>) -> Vec<Target<'_>> {
+        let mut targets: Vec<_> = match self.dsn.socket() {
             Some(path) => vec![Target::Socket(path)],
             None => self.dsn.hosts().iter().map(Target::Host).collect(),
+        };
+        let last = targets
+            .iter()
+            .position(|target| behind == Some(target.name().as_str()));
+        if let Some(last) = last {
+            targets.rotate_left(last + 1);
         }
+        targets
+    }
+
+    /// Does the DSN name more than one server?
+    pub(super) fn has_others(&self) -> bool {
+        self.dsn.socket().is_none() && self.dsn.hosts().len() > 1
     }
 
     async fn connect_to(&self, target: &Target<'_>) -> Result<Session, Failure> {
@@ -349,6 +377,21 @@ mod tests {
         );
         assert_eq!(lead(vec![down(), down()]).code.id, "SF-DB-REFUSED");
         assert_eq!(lead(Vec::new()).code.id, "SF-INTERNAL");
+    }
+
+    #[test]
+    fn a_server_that_was_left_is_the_last_of_the_next_round() {
+        let connector = Connector::new("mysql://sf@a:1,b:2,c:3/x".parse().unwrap());
+        let round = |behind| {
+            let targets = connector.targets(behind);
+            targets.iter().map(Target::name).collect::<Vec<_>>()
+        };
+        assert_eq!(round(None), ["a:1", "b:2", "c:3"]);
+        assert_eq!(round(Some("a:1")), ["b:2", "c:3", "a:1"]);
+        assert_eq!(round(Some("b:2")), ["c:3", "a:1", "b:2"]);
+        assert_eq!(round(Some("c:3")), ["a:1", "b:2", "c:3"]);
+        assert!(connector.has_others());
+        assert!(!Connector::new("mysql://sf@a:1/x".parse().unwrap()).has_others());
     }
 
     #[test]

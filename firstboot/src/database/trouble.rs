@@ -126,6 +126,7 @@ pub(crate) struct SqlError {
     /// Server and user, `db1:3306 as sf`.
     pub(crate) at: String,
     text: String,
+    number: Option<u16>,
 }
 
 impl SqlError {
@@ -135,6 +136,7 @@ impl SqlError {
             doing,
             at: at.to_owned(),
             text: describe(error),
+            number: number(error),
         }
     }
 
@@ -144,6 +146,7 @@ impl SqlError {
             doing,
             at: at.to_owned(),
             text: format!("no answer within {seconds} s"),
+            number: None,
         }
     }
 
@@ -153,6 +156,7 @@ impl SqlError {
             doing,
             at: at.to_owned(),
             text: "the connection broke earlier".to_owned(),
+            number: None,
         }
     }
 
@@ -163,6 +167,7 @@ impl SqlError {
             doing,
             at: at.to_owned(),
             text: "read_only or innodb_read_only is set".to_owned(),
+            number: None,
         }
     }
 
@@ -173,6 +178,7 @@ impl SqlError {
             doing,
             at: at.to_owned(),
             text: "another node changed the record meanwhile".to_owned(),
+            number: None,
         }
     }
 
@@ -183,7 +189,21 @@ impl SqlError {
             doing,
             at: at.to_owned(),
             text: text.into(),
+            number: None,
         }
+    }
+
+    /// Would another server, which has other locks and another disk, perhaps do
+    /// what this one keeps us waiting for? A wait that came to nothing (1205), no
+    /// room, silence. Not a conflict between transactions, which is settled at once
+    /// and is the same on all servers of a cluster.
+    pub(crate) fn kept_waiting(&self) -> bool {
+        matches!(self.class, Class::Full | Class::Lost) || self.number == Some(1205)
+    }
+
+    /// Server and reason, for the failure of a later attempt.
+    pub(crate) fn brief(&self) -> String {
+        format!("{}: {}", self.at, mask_urls(&self.text))
     }
 
     /// Masks secrets that the server quotes back, as it does for values that do
@@ -275,15 +295,22 @@ impl NoConnection {
             }
             sqlx::Error::Protocol(_) | sqlx::Error::Decode(_) => Self::Protocol,
             sqlx::Error::Database(_) => match number(error) {
-                Some(1045 | 1130 | 1698 | 1820 | 1862 | 1396 | 3118 | 4151) => Self::Password,
-                Some(1251 | 1524 | 2049 | 2059) => Self::Plugin,
-                Some(1129) => Self::Blocked,
-                Some(1049) => Self::NoSuchDatabase,
-                Some(1044) => Self::NoAccessToDatabase,
-                Some(1040 | 1203 | 1226) => Self::Full,
-                Some(1047 | 1053 | 1927) => Self::NotReady,
-                _ => Self::Other,
+                Some(number) => Self::of_number(number),
+                None => Self::Other,
             },
+            _ => Self::Other,
+        }
+    }
+
+    fn of_number(number: u16) -> Self {
+        match number {
+            1045 | 1130 | 1698 | 1820 | 1862 | 1396 | 3118 | 4151 => Self::Password,
+            1251 | 1524 | 2049 | 2059 => Self::Plugin,
+            1129 => Self::Blocked,
+            1049 => Self::NoSuchDatabase,
+            1044 => Self::NoAccessToDatabase,
+            1040 | 1203 | 1226 => Self::Full,
+            1047 | 1053 | 1927 => Self::NotReady,
             _ => Self::Other,
         }
     }
@@ -313,31 +340,35 @@ mod tests {
 
     #[test]
     fn numbers_are_classified_by_what_helps() {
-        let table = [
-            (1213, Class::Conflict, true),
-            // KILL QUERY, which Galera may do too; a limit of the server.
-            (1317, Class::Conflict, true),
-            (1969, Class::Conflict, true),
-            (1205, Class::Conflict, true),
-            (1047, Class::NotReady, true),
-            (1180, Class::NotReady, true),
-            (1203, Class::Crowded, true),
-            (1461, Class::Crowded, true),
-            (1290, Class::ReadOnly, true),
-            (1836, Class::ReadOnly, true),
-            (1036, Class::ReadOnly, true),
-            (1114, Class::Full, true),
-            (1062, Class::Duplicate, false),
-            (1451, Class::ForeignKey, false),
-            (1452, Class::ForeignKey, false),
-            (1142, Class::Denied, false),
-            (1146, Class::Shape, false),
-            (4025, Class::Shape, false),
-            (1064, Class::Other, false),
+        // All numbers that are known, each once: one that is lost from the code
+        // makes an outage a refusal, or a refusal an outage.
+        let table: [(&[u16], Class, bool); 11] = [
+            // 1317: KILL QUERY, which Galera may do too; 1969: a limit of the server.
+            (&[1213, 1205, 1020, 1317, 1969], Class::Conflict, true),
+            (&[1047, 1053, 1180, 1927], Class::NotReady, true),
+            (&[1040, 1203, 1226, 1461], Class::Crowded, true),
+            (
+                &[1152, 1158, 1159, 1160, 1161, 1184, 2006, 2013],
+                Class::Lost,
+                true,
+            ),
+            (&[1036, 1290, 1792, 1836], Class::ReadOnly, true),
+            (&[1021, 1030, 1037, 1038, 1041, 1114], Class::Full, true),
+            (&[1062], Class::Duplicate, false),
+            (&[1216, 1217, 1451, 1452], Class::ForeignKey, false),
+            (&[1044, 1142, 1143, 1227, 1370], Class::Denied, false),
+            (
+                &[1054, 1136, 1146, 1265, 1364, 1366, 1406, 4025],
+                Class::Shape,
+                false,
+            ),
+            (&[1064, 1157, 1162], Class::Other, false),
         ];
-        for (number, class, retried) in table {
-            assert_eq!(Class::of_number(number), class, "{number}");
-            assert_eq!(class.retried(), retried, "{number}");
+        for (numbers, class, retried) in table {
+            for number in numbers {
+                assert_eq!(Class::of_number(*number), class, "{number}");
+            }
+            assert_eq!(class.retried(), retried, "{class:?}");
         }
         assert!(Class::Lost.reconnects() && !Class::Conflict.reconnects());
         assert!(Class::Crowded.reconnects());
@@ -392,6 +423,57 @@ mod tests {
         }
         let odd = sqlx::Error::Protocol("unknown authentication plugin: client_ed25519".into());
         assert_eq!(NoConnection::of(&odd), NoConnection::Plugin);
+    }
+
+    #[test]
+    fn refusals_to_connect_are_classified_by_what_the_operator_does() {
+        use NoConnection as N;
+        let table: [(&[u16], N); 8] = [
+            (
+                &[1045, 1130, 1698, 1820, 1862, 1396, 3118, 4151],
+                N::Password,
+            ),
+            (&[1251, 1524, 2049, 2059], N::Plugin),
+            (&[1129], N::Blocked),
+            (&[1049], N::NoSuchDatabase),
+            (&[1044], N::NoAccessToDatabase),
+            (&[1040, 1203, 1226], N::Full),
+            (&[1047, 1053, 1927], N::NotReady),
+            (&[1064], N::Other),
+        ];
+        for (numbers, expected) in table {
+            for number in numbers {
+                assert_eq!(N::of_number(*number), expected, "{number}");
+            }
+        }
+    }
+
+    /// Transactions of a cluster conflict everywhere alike; to wait in vain is a
+    /// matter of one server.
+    #[test]
+    fn only_what_another_server_may_do_is_waiting() {
+        let error = |class, number| SqlError {
+            class,
+            doing: "testing",
+            at: "db:1 as sf".into(),
+            text: String::new(),
+            number,
+        };
+        for (class, number, waiting) in [
+            (Class::Conflict, Some(1205), true),
+            (Class::Full, Some(1021), true),
+            (Class::Lost, None, true),
+            (Class::Conflict, Some(1213), false),
+            (Class::Conflict, None, false),
+            (Class::Duplicate, Some(1062), false),
+        ] {
+            assert_eq!(
+                error(class, number).kept_waiting(),
+                waiting,
+                "{class:?} {number:?}"
+            );
+        }
+        assert!(!SqlError::overtaken("testing", "db:1 as sf").kept_waiting());
     }
 
     #[test]

@@ -83,10 +83,27 @@ fn keys_are_verified_and_left_alone() {
     let stored = |hash: Option<&String>, state: &str| {
         Observed::Key(Some(StoredKey {
             stored: hash.cloned(),
-            state: Some(state.to_owned()),
+            state: Some(state.to_owned()).filter(|state| !state.is_empty()),
+            dashed: String::new(),
+            expired: None,
+        }))
+    };
+    let expired = || {
+        Observed::Key(Some(StoredKey {
+            stored: Some(good.clone()),
+            state: Some("created".into()),
+            dashed: String::new(),
+            expired: Some(1000.0),
         }))
     };
     let table = [
+        (None, stored(Some(&good), ""), "adopt"),
+        (None, expired(), "CONTRADICTION"),
+        (
+            Some(&recorded),
+            expired(),
+            "done: key admin expired at 1970-01-01T00:16:40Z",
+        ),
         (None, Observed::Key(None), "create"),
         (None, stored(Some(&good), "created"), "adopt"),
         (None, stored(Some(&rotated), "created"), "CONTRADICTION"),
@@ -225,7 +242,7 @@ fn namespaces_and_series() {
         (None, observed(false, false, None), "create"),
         (None, observed(true, false, None), "create"),
         (None, observed(true, true, Some("created")), "adopt"),
-        (None, observed(true, true, None), "adopt"),
+        (None, observed(true, true, None), "create"),
         (None, observed(true, true, Some("deleted")), "CONTRADICTION"),
         (Some(&done), observed(true, true, Some("created")), "done"),
         (Some(&done), observed(false, false, None), "DAMAGED"),
