@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use support::agent::{Agent, OPERATIONS};
+use support::build::Build;
 use support::matrix::{Outcome, Section};
 use support::normal::{EndState, end_state};
 use support::proxy::{Proxy, Side};
@@ -133,10 +134,27 @@ impl Drop for StopOthers<'_> {
     }
 }
 
-#[test]
-fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off() {
+mod on_mariadb {
+    use super::Build;
+    use super::the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off as strike;
+
+    #[test]
+    fn v10_11_the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off() {
+        strike(Build::Host);
+    }
+
+    /// A server kills no agents: on the newer one connections are cut alone, at a
+    /// sample of the points.
+    #[test]
+    fn v11_8_the_end_state_is_the_same_wherever_the_agent_is_cut_off() {
+        strike(Build::Debian13);
+    }
+}
+
+fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off(build: Build) {
     let started = Instant::now();
-    let server = Server::start(&[]);
+    let host = build == Build::Host;
+    let server = Server::start_build(build, &[]);
     let mut bench = Bench::new(&server, "undisturbed");
     bench.proxy.arm(usize::MAX, Side::Before, || {});
     bench.run_well("undisturbed");
@@ -147,12 +165,19 @@ fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off() {
     bench.proxy.disarm();
     let making_the_key = script.numbers("key/system/deploy");
 
-    let blows: Vec<(Blow, Point)> = script
-        .every_point()
-        .into_iter()
-        .flat_map(|point| [(Blow::Kill, point), (Blow::Cut, point)])
+    let (points, kinds) = if host {
+        (script.every_point(), &[Blow::Kill, Blow::Cut][..])
+    } else {
+        (script.points().into(), &[Blow::Cut][..])
+    };
+    let blows: Vec<(Blow, Point)> = points
+        .iter()
+        .flat_map(|point| kinds.iter().map(|blow| (*blow, *point)))
         .collect();
-    let section = |fault, about| Mutex::new(Section::new("MariaDB 10.11", fault, about, &script));
+    let section = |fault, about| {
+        let section = Section::new(build.name(), fault, about, &script);
+        Mutex::new(section.whole(host))
+    };
     let killed = section(
         "the agent is killed",
         "SIGKILL to the agent, and another run.",
@@ -193,6 +218,11 @@ fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off() {
                     let verify = making_the_key.contains(&point.number) || point.number % 8 == 0;
                     assert_eq!(&bench.end_state(verify), undisturbed, "{at}");
                     let commit = command.ends_with("COMMIT");
+                    if commit && (*blow, point.side) == (Blow::Cut, Side::After) {
+                        // It was this run that made it, although it did not hear so.
+                        let made = (part.to_owned(), "created".to_owned());
+                        assert!(bench.agent.operations().contains(&made), "{at}");
+                    }
                     match (blow, point.side) {
                         (Blow::Kill, _) => killed,
                         (Blow::Cut, Side::Before) if commit => commit_lost,
@@ -213,14 +243,21 @@ fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off() {
     };
     assert_eq!(bench.strike(Blow::Kill, past, GOODBYE), None);
     assert_eq!(bench.end_state(true), undisturbed);
-    for section in [killed, cut, commit_lost, answer_lost] {
+    let sections = [
+        Some(killed).filter(|_| host),
+        Some(cut),
+        Some(commit_lost),
+        Some(answer_lost),
+    ];
+    for section in sections.into_iter().flatten() {
         section.into_inner().unwrap().publish();
     }
     println!(
-        "{} commands, {} commits: killed at {} points, cut off at as many; {:.0} s with {workers} at a time",
+        "{}: {} commands, {} commits: {kinds:?} at {} points; {:.0} s with {workers} at a time",
+        build.name(),
         script.commands.len(),
         script.commits(),
-        blows.len() / 2,
+        points.len(),
         started.elapsed().as_secs_f64()
     );
 }

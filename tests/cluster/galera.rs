@@ -17,7 +17,7 @@ use support::agent::{Agent, OPERATIONS};
 use support::crossing::{self, Ground};
 use support::galera::{Galera, NODES};
 use support::handover;
-use support::lot::{Barrier, Lot, Run};
+use support::lot::{Barrier, Lot, Run, Runs as _};
 use support::maker;
 use support::matrix::{Outcome, Section};
 use support::metadata::{bootstrap, bootstrapped, dump, inputs};
@@ -27,12 +27,15 @@ use support::proxy::{At, Proxy, Side, Then};
 use support::rehearsal;
 use support::replay::{Random, history, one_holder};
 use support::steps::Script;
+use support::ways::{self, Booting, WAYS};
 use support::{block_on, connector, dsn_at};
 
 /// What an undisturbed run sends, and what it leaves.
 struct Undisturbed {
     script: Script,
     state: EndState,
+    /// Ways through the gate.
+    gate: Vec<ways::Ground>,
 }
 
 /// The cluster, whole even after a test that failed.
@@ -45,6 +48,11 @@ fn lock(cluster: &Mutex<Galera>) -> MutexGuard<'_, Galera> {
 /// An empty database, on all servers.
 fn make(cluster: &Galera, name: &str) {
     cluster.admin(0).database(name);
+    everywhere(cluster);
+}
+
+/// Until all servers have what the first has.
+fn everywhere(cluster: &Galera) {
     for node in 1..NODES {
         // Not before what was done there is done here.
         cluster
@@ -62,6 +70,11 @@ fn place(cluster: &Galera, name: &str) -> (Proxy, String) {
     (proxy, dsn)
 }
 
+/// The servers behind the first one.
+fn others(cluster: &Galera) -> [SocketAddr; 2] {
+    [1, 2].map(|node| cluster.address(node))
+}
+
 fn undisturbed(cluster: &Galera) -> Undisturbed {
     let (proxy, dsn) = place(cluster, "undisturbed");
     proxy.arm(usize::MAX, Side::Before, || {});
@@ -73,7 +86,16 @@ fn undisturbed(cluster: &Galera) -> Undisturbed {
     Undisturbed {
         script,
         state: end_state(&mut cluster.admin(0), "undisturbed", true),
+        gate: Vec::new(),
     }
+}
+
+/// The same, and what undisturbed passages of the gate send and leave.
+fn with_the_gate(cluster: &Galera) -> Undisturbed {
+    let mut base = undisturbed(cluster);
+    let first = cluster.address(0);
+    base.gate = ways::Ground::all(cluster.admin(0), first, &others(cluster), "undisturbed");
+    base
 }
 
 /// All servers hold the same rows of a database.
@@ -101,6 +123,25 @@ fn judge(cluster: &Galera, base: &Undisturbed, runs: &[Run<Agent>], section: &mu
         assert_eq!(end_state(&mut admin, &run.name, verify), base.state, "{at}");
         same_everywhere(cluster, &run.name);
         section.add(part, Outcome::of(run.code).unwrap());
+    }
+}
+
+/// Compares what the nodes that passed the gate left on every server.
+fn judge_passages(
+    cluster: &Galera,
+    ground: &ways::Ground,
+    runs: &[Run<Booting>],
+    section: &mut Section,
+) {
+    let mut admin = cluster.admin(0);
+    admin.run("SET SESSION wsrep_sync_wait = 7");
+    for run in runs {
+        run.agent.gets_ready();
+        let way = ground.way.name;
+        let at = format!("{:?} of {way}: {}", run.point, run.agent.log());
+        ground.judge(&mut admin, &run.name, &at);
+        same_everywhere(cluster, &run.name);
+        section.add(way, Outcome::of(run.code).unwrap());
     }
 }
 
@@ -154,23 +195,46 @@ struct Strike {
 fn left_for_another(strike: &Strike) {
     let (cluster, _turn) = Galera::shared();
     let mut cluster = lock(&cluster);
-    let base = undisturbed(&cluster);
+    let base = with_the_gate(&cluster);
     let mut section = Section::new("Galera", strike.fault, strike.about, &base.script);
+    let ways = WAYS.map(|way| way.name);
+    let mut gate = Section::at_the_gate("Galera", strike.fault, strike.about, &ways);
     let mut points = base.script.points();
-    while !points.is_empty() {
+    let mut passages: Vec<_> = base.gate.iter().map(|way| way.script.points()).collect();
+    let (first, others) = (cluster.address(0), others(&cluster));
+    while !points.is_empty() || passages.iter().any(|points| !points.is_empty()) {
         let until = Lot::<Agent>::deadline();
         let lot = Lot::fill(&mut points, "run", until, strike.then, |name| {
             let (proxy, dsn) = place(&cluster, name);
             (proxy, Agent::new("db1.example", &dsn))
         });
+        let mut admin = cluster.admin(0);
+        let at_the_gate = base.gate.iter().zip(&mut passages).enumerate();
+        let at_the_gate: Vec<_> = at_the_gate
+            .map(|(index, (ground, points))| {
+                let prefix = format!("way{index}_");
+                Lot::<Booting>::fill(points, &prefix, until, strike.then, |name| {
+                    let placed = ground.place(&mut admin, name, first, &others);
+                    everywhere(&cluster);
+                    placed
+                })
+            })
+            .collect();
+        drop(admin);
         (strike.happens)(&mut cluster);
         lot.open();
+        at_the_gate.iter().for_each(Lot::open);
         let runs = lot.finish();
+        let passed: Vec<_> = at_the_gate.into_iter().map(Lot::finish).collect();
         (strike.back)(&mut cluster);
         cluster.mend();
         judge(&cluster, &base, &runs, &mut section);
+        for (ground, runs) in base.gate.iter().zip(&passed) {
+            judge_passages(&cluster, ground, runs, &mut gate);
+        }
     }
     section.publish();
+    gate.publish();
 }
 
 #[test]
@@ -220,6 +284,19 @@ fn a_server_that_is_read_only_is_left_for_another() {
         then: |_| Then::Pass,
         happens: |cluster| cluster.admin(0).run("SET GLOBAL read_only = 1"),
         back: |cluster| cluster.admin(0).run("SET GLOBAL read_only = 0"),
+    });
+}
+
+/// It lets agents in and answers what they ask; what they write waits, and comes
+/// to nothing (error 1205).
+#[test]
+fn a_server_that_a_backup_locks_is_left_for_another() {
+    left_for_another(&Strike {
+        fault: "a backup locks the agent's server",
+        about: "FLUSH TABLES WITH READ LOCK on the first server of the DSN, until all runs have ended.",
+        then: |_| Then::Pass,
+        happens: |cluster| cluster.lock_for_backup(0),
+        back: |_| {},
     });
 }
 

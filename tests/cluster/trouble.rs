@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -15,7 +15,7 @@ use sf_command::{Cmd, Tool};
 use support::agent::Agent;
 use support::build::Build;
 use support::lot::{Lot, Runs as _};
-use support::matrix::{Outcome, Section};
+use support::matrix::{self, Outcome, Section};
 use support::normal::{EndState, end_state};
 use support::proxy::{Proxy, Side, Then};
 use support::steps::{Point, Script};
@@ -79,7 +79,7 @@ impl Bench {
         let script = Script::new(proxy.log());
         assert_eq!(script.commits(), support::agent::OPERATIONS.len());
         let undisturbed = end_state(&mut server.admin(), "undisturbed", true);
-        let gate = Ground::all(&server, "undisturbed");
+        let gate = Ground::all(server.admin(), server.address(), &[], "undisturbed");
         Self {
             server,
             script,
@@ -118,7 +118,7 @@ impl Bench {
         then: fn(Side) -> Then,
     ) -> Struck {
         let mut admin = self.server.admin();
-        let port = self.server.port;
+        let (port, address) = (self.server.port, self.server.address());
         let until = Lot::<Agent>::deadline();
         let bootstraps = Lot::fill(points, "run", until, then, |name| {
             admin.database(name);
@@ -129,7 +129,7 @@ impl Bench {
         let passages = self.gate.iter().zip(passages).enumerate();
         let passages = passages.map(|(index, (ground, points))| {
             Lot::fill(points, &format!("way{index}_"), until, then, |name| {
-                ground.place(&mut admin, name, port)
+                ground.place(&mut admin, name, address, &[])
             })
         });
         Struck {
@@ -190,6 +190,27 @@ fn server_killed(build: Build) {
         |server, struck| {
             server.kill();
             struck.open();
+            std::thread::sleep(Duration::from_millis(500));
+            server.launch(&DURABLE);
+        },
+    );
+}
+
+/// As for an update of its packages: it answers whoever comes meanwhile that it
+/// is shutting down (1053, 1927), or hangs up.
+fn server_shut_down(build: Build) {
+    Bench::new(build, &DURABLE).strike(
+        build,
+        "the server is shut down",
+        "SIGTERM to mariadbd, which is started again on the same files half a second after it has ended.",
+        |side| match side {
+            Side::Before => Then::Pass,
+            Side::After => Then::Cut,
+        },
+        |server, struck| {
+            server.signal(Signal::TERM);
+            struck.open();
+            server.stop();
             std::thread::sleep(Duration::from_millis(500));
             server.launch(&DURABLE);
         },
@@ -348,11 +369,19 @@ fn clocks_years_behind(build: Build) {
     let late = Server::start_in(build, &std::env::temp_dir(), &environment, &[]);
     let behind = ours(&mut bench.server.admin()) - ours(&mut late.admin());
     assert!((8.9..9.1).contains(&years(behind)), "{behind}");
-    for (name, server, variables) in [
-        ("late_agent", &bench.server, &environment[..]),
-        ("late_server", &late, &[]),
-        ("late_both", &late, &environment[..]),
-    ] {
+    let table = [
+        ("late_agent", "the agent's", &bench.server, &environment[..]),
+        ("late_server", "the server's", &late, &[]),
+        ("late_both", "both", &late, &environment[..]),
+    ];
+    let mut section = Section::of_runs(
+        build.name(),
+        "the clock is years behind",
+        "The clock is nine years behind for the whole of a run.",
+        &table.map(|(_, whose, ..)| whose),
+    )
+    .whole(true);
+    for (name, whose, server, variables) in table {
         let (_proxy, dsn) = place(server, name);
         let agent = Agent::new("db1.example", &dsn);
         let mut command = agent.command();
@@ -364,7 +393,24 @@ fn clocks_years_behind(build: Build) {
         // Times are of the server's clock: end_state looks at that.
         let left = end_state(&mut server.admin(), name, true);
         assert_eq!(left, bench.undisturbed, "{name}");
+        section.add(whose, Outcome::Finished);
     }
+    section.publish();
+}
+
+/// Nothing is lost from the document, and nothing is in it that no test publishes.
+#[test]
+fn the_document_has_the_sections_that_there_must_be() {
+    let text = std::fs::read_to_string(matrix::path()).unwrap();
+    let written: BTreeSet<String> = matrix::sections(&text).into_keys().collect();
+    let expected = matrix::titles();
+    let missing: Vec<_> = expected.difference(&written).collect();
+    let odd: Vec<_> = written.difference(&expected).collect();
+    assert!(
+        missing.is_empty() && odd.is_empty(),
+        "docs/reference/crash-matrix.md lacks {missing:#?}, and has {odd:#?}"
+    );
+    assert!(text.starts_with(matrix::HEAD), "its head is another one");
 }
 
 /// The matrix fails a run for what is worse than the written outcome alone.
@@ -384,6 +430,15 @@ fn an_outcome_that_got_worse_is_noticed() {
     assert_eq!(section(bad, good).worse_than(&written), [""; 0]);
     assert_eq!(section(good, bad).worse_than(&written).len(), 1);
     assert_eq!(section(good, good).worse_than("").len(), 2);
+    // A part that is written and not struck any more.
+    let mut half = Section::new("server", "fault", "About.", &script);
+    half.add("checks", good);
+    assert_eq!(half.worse_than(&written).len(), 1);
+    // Fewer points, where all of them are struck anyway.
+    let mut twice = section(good, good);
+    twice.add("checks", good);
+    let once = section(good, good).whole(true);
+    assert_eq!(once.worse_than(&twice.body()).len(), 1);
     assert_eq!(
         section(good, good).worse_than(&section(bad, bad).body()),
         [""; 0]
@@ -405,6 +460,7 @@ macro_rules! on_both {
 on_both!(
     agent_killed,
     server_killed,
+    server_shut_down,
     stalled,
     read_only,
     no_connection,

@@ -29,6 +29,8 @@ pub(crate) struct Galera {
     slot: u16,
     folder: tempfile::TempDir,
     children: Vec<Option<Child>>,
+    /// A session with a lock on everything, which goes with it.
+    backup: Option<Admin>,
 }
 
 impl Galera {
@@ -66,6 +68,7 @@ impl Galera {
             slot: take_slot(),
             folder,
             children: Vec::new(),
+            backup: None,
         };
         let seed = Build::Host.seed();
         for node in 0..NODES {
@@ -260,6 +263,9 @@ impl Galera {
 
     /// Brings back whatever a test that failed left broken.
     pub(crate) fn mend(&mut self) {
+        if let Some(backup) = self.backup.take() {
+            backup.close();
+        }
         for node in 0..NODES {
             if self.children[node].is_none() {
                 self.launch(node, false);
@@ -275,6 +281,13 @@ impl Galera {
         if let Some(mut child) = self.children[node].take() {
             child.kill().unwrap();
         }
+    }
+
+    /// Locks a server's tables against writes, as a backup does.
+    pub(crate) fn lock_for_backup(&mut self, node: usize) {
+        let mut admin = self.admin(node);
+        admin.run("FLUSH TABLES WITH READ LOCK");
+        self.backup = Some(admin);
     }
 
     /// Cuts a server off from everybody.

@@ -3,17 +3,18 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use sf_command::Child;
 
+use super::Admin;
 use super::lot::Runs;
 use super::maker;
 use super::metadata::dump;
 use super::node::Node;
 use super::proxy::{Proxy, Side};
 use super::steps::Script;
-use super::{Admin, Server};
 
 /// A way through the gate, for a node whose image is of series 0.8.
 #[derive(Clone, Copy)]
@@ -71,6 +72,16 @@ pub(crate) fn node(role: &str, database: &str, port: u16) -> Node {
     maker::write(&node, "etc/machine-id", &format!("{:0>32}\n", 5));
     // The other daemon of these tests has a port that somebody would have to serve.
     maker::manifest(&node, ",\"sf-api\"", "");
+    node
+}
+
+/// A DSN with servers behind the one at the port.
+fn with_others(node: Node, port: u16, others: &[SocketAddr]) -> Node {
+    let first = format!("@127.0.0.1:{port}");
+    let all = others
+        .iter()
+        .fold(first.clone(), |all, other| format!("{all},{other}"));
+    node.edit(&first, &all);
     node
 }
 
@@ -152,13 +163,19 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    /// All ways. `cluster` is a database that is bootstrapped.
-    pub(crate) fn all(server: &Server, cluster: &str) -> Vec<Self> {
-        let mut admin = server.admin();
-        let proxy = Proxy::start(server.port);
+    /// All ways, on the server at an address, with others behind it in the DSN.
+    /// `cluster` is a database that is bootstrapped.
+    pub(crate) fn all(
+        mut admin: Admin,
+        server: SocketAddr,
+        others: &[SocketAddr],
+        cluster: &str,
+    ) -> Vec<Self> {
+        let proxy = Proxy::before(server);
         copy(&mut admin, cluster, "machine");
         reset(&mut admin, WAYS[0].before, "");
-        let ran = node(WAYS[0].role, "machine", proxy.port).agent(&["run"]);
+        let machine = node(WAYS[0].role, "machine", proxy.port);
+        let ran = with_others(machine, proxy.port, others).agent(&["run"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         let own = own(&mut admin);
         let ground = |(index, way): (usize, Way)| {
@@ -166,7 +183,7 @@ impl Ground {
             copy(&mut admin, cluster, &before);
             reset(&mut admin, way.before, &own);
             copy(&mut admin, &before, &after);
-            let node = node(way.role, &after, proxy.port);
+            let node = with_others(node(way.role, &after, proxy.port), proxy.port, others);
             let script = script(&way, &proxy, &node);
             let booted = Booting {
                 node,
@@ -184,11 +201,18 @@ impl Ground {
     }
 
     /// A database of that name with a proxy in front, and the node.
-    pub(crate) fn place(&self, admin: &mut Admin, name: &str, port: u16) -> (Proxy, Booting) {
+    pub(crate) fn place(
+        &self,
+        admin: &mut Admin,
+        name: &str,
+        server: SocketAddr,
+        others: &[SocketAddr],
+    ) -> (Proxy, Booting) {
         copy(admin, &self.before, name);
-        let proxy = Proxy::start(port);
+        let proxy = Proxy::before(server);
+        let node = node(self.way.role, name, proxy.port);
         let booting = Booting {
-            node: node(self.way.role, name, proxy.port),
+            node: with_others(node, proxy.port, others),
             streams: RefCell::default(),
         };
         (proxy, booting)
