@@ -220,3 +220,53 @@ fn explain_says_which_source_won() {
         ran.stdout
     );
 }
+
+/// By the system's authorities the desk would foretell a stop that never comes.
+#[test]
+fn a_database_whose_authority_only_the_node_has_is_not_judged() {
+    let mut server = Server::started();
+    let ca = server.with_tls();
+    let node = Node::new("hypervisor");
+    node.metadata(server.port, "");
+    node.edit("/shakenfist\"", "/shakenfist?ssl-mode=verify-ca\"");
+    let file = |name: &str, text: &str| {
+        let path = node.root().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let given = file(
+        "given.toml",
+        "schema = 1\npki.ca = { credential = \"ca.pem\" }\n",
+    );
+    let check = ["check", "--role", "hypervisor", "--metadata", &given];
+    let ran = at_desk(&node, &check);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for part in [
+        "skip  database         not judged here: the authority of its certificate is only on the \
+         node (pki.ca is the credential ca.pem); give a copy with one more --metadata FILE",
+        "judge      pki.ca, which only the node has (credential ca.pem)",
+        "what it would do cannot be told here, where the authority of the database's certificate \
+         is missing. Not judged here: 1 field.",
+    ] {
+        assert!(ran.stdout.contains(part), "{part} not in {}", ran.stdout);
+    }
+    let copied = format!(
+        "schema = 1\npki.ca = {{ file = \"{}\" }}\n",
+        file("copy.pem", &ca)
+    );
+    let copied = file("copied.toml", &copied);
+    let ran = at_desk(&node, &[&check[..], &["--metadata", &copied]].concat());
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("ok    database "), "{}", ran.stdout);
+
+    // On the node itself the same path is a mistake.
+    node.edit("verify-ca", "verify-ca&ssl-ca=/nonexistent/ca.pem");
+    let ran = at_desk(&node, &["check", "--role", "hypervisor"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let part = "(ssl-ca of database.dsn is the file /nonexistent/ca.pem); put a copy at \
+                /nonexistent/ca.pem on this machine";
+    assert!(ran.stdout.contains(part), "{part} not in {}", ran.stdout);
+    let ran = node.agent(&["check"]);
+    assert_eq!(ran.code, 78, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("SF-DB-TLS-CA"), "{}", ran.stderr);
+}
