@@ -12,6 +12,7 @@ use sf_contract::secret::Secret;
 use super::parking::Parking;
 use super::schema::TableState;
 use super::trouble::SqlError;
+use crate::failure::Failure;
 
 /// How long one statement may take. Longer than any lock wait of ours, shorter
 /// than an operator's patience with a server that went silent.
@@ -88,6 +89,8 @@ pub struct Session {
     read_only: bool,
     /// Is a transaction open?
     busy: bool,
+    /// Why hosts that stand before this one in the DSN were not used.
+    pub(super) passed_over: Vec<Failure>,
     /// Where the session goes when it is released.
     pub(super) home: Option<Parking>,
     /// The tables, once all of them have been seen: none of them goes away.
@@ -124,6 +127,7 @@ impl Session {
             database: database.to_owned(),
             read_only: false,
             busy: false,
+            passed_over: Vec::new(),
             home: None,
             tables: None,
             clock: Clock {

@@ -167,11 +167,11 @@ pub static CHECKS: &[Check] = &[
     Check {
         id: "database-upkeep",
         severity: Severity::Warns,
-        about: "the database server has connections to spare, and its Galera node is not lent to another",
+        about: "the database server has connections to spare, its Galera node is not lent to another, and the DSN's other hosts work (check alone)",
         on_node: false,
         timely: false,
-        codes: &[&codes::DB_CONNECTIONS, &codes::DB_DONOR],
-        run: |context| now(Ok(cluster::upkeep(context))),
+        codes: &[&codes::DB_CONNECTIONS, &codes::DB_DONOR, &codes::DB_HOST],
+        run: |context| Box::pin(cluster::upkeep(context)),
     },
     Check {
         id: "clock-skew",

@@ -143,12 +143,42 @@ async fn makes_tables(
     Ok((found, announced))
 }
 
-/// What of the server works today, and may not for long.
-pub(super) fn upkeep(context: &Context<'_>) -> Found {
-    match &context.standing {
-        Some(standing) => Found::judged(standing.warnings()),
-        None => Found::skipped(super::NO_DATABASE),
+/// What of the server works today, and may not for long. A run needs one host
+/// and looks at no other.
+pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let (Some(standing), Some(session)) = (&context.standing, &context.session) else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
+    let mut findings = standing.warnings();
+    if context.rehearse {
+        let connector = context.node.connector();
+        findings.extend(
+            connector
+                .others(session)
+                .await
+                .into_iter()
+                .map(|failure| unused(failure, session.server())),
+        );
     }
+    Ok(Found::judged(findings))
+}
+
+/// A host of the DSN that does not work, beside one that does.
+fn unused(failure: Failure, server: &str) -> Failure {
+    let remedy = format!(
+        "{} Or take it out of database.dsn.",
+        failure.remedy_text().trim_end()
+    );
+    let mut unused = Failure::new(
+        &codes::DB_HOST,
+        format!("{}; {server} is used", failure.what),
+    )
+    .remedy(remedy)
+    .because(failure.code.id);
+    unused.causes.extend(failure.causes);
+    unused.value = failure.value;
+    unused.next_command = failure.next_command;
+    unused
 }
 
 /// Why nothing is tried in a database without tables, behind the check of its

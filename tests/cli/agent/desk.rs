@@ -1,7 +1,7 @@
 //! The agent at an operator's desk, where there is no image.
 
 use super::node::{Node, Ran};
-use super::server::Server;
+use super::server::{Server, free_port};
 
 pub(crate) fn at_desk(node: &Node, arguments: &[&str]) -> Ran {
     node.at_desk(arguments)
@@ -269,4 +269,40 @@ fn a_database_whose_authority_only_the_node_has_is_not_judged() {
     let ran = node.agent(&["check"]);
     assert_eq!(ran.code, 78, "{}{}", ran.stdout, ran.stderr);
     assert!(ran.stderr.contains("SF-DB-TLS-CA"), "{}", ran.stderr);
+}
+
+/// While one host works nobody notices that the others do not.
+#[test]
+fn every_host_of_the_dsn_is_tried_by_a_check() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let (before, behind) = (free_port(), free_port());
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let used = at(server.port);
+    node.edit(&used, &[&at(before), &used, &at(behind)].map(String::as_str).join(","));
+    let ran = node.agent(&["check", "--json"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let upkeep = checks.iter().find(|check| check["id"] == "database-upkeep");
+    let findings = upkeep.unwrap()["findings"].as_array().unwrap();
+    for (finding, port) in findings.iter().zip([before, behind]) {
+        assert_eq!(finding["code"], "SF-DB-HOST", "{finding}");
+        assert_eq!(finding["causes"][0], "SF-DB-REFUSED", "{finding}");
+        let what = format!("address {}; {used} is used", at(port));
+        assert!(finding["what"].as_str().unwrap().ends_with(&what), "{finding}");
+    }
+    assert_eq!(findings.len(), 2);
+
+    // A run needs one, and says whom it left out for it.
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said = format!("the database server {used} is used, for want of another");
+    let lines: Vec<&str> = ran.stderr.lines().filter(|line| line.contains(&said)).collect();
+    assert!(!lines.is_empty(), "{}", ran.stderr);
+    for line in lines {
+        assert!(line.contains("SF-DB-REFUSED") && line.contains(&at(before)), "{line}");
+    }
+    assert!(!ran.stderr.contains(&at(behind)), "{}", ran.stderr);
 }

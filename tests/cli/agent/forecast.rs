@@ -52,7 +52,7 @@ fn a_check_ends_with_what_the_node_would_do() {
     node  mtu              checked on the node only
     node  clock            checked on the node only
     ok    database         127.0.0.1:PORT is VERSION, unencrypted (ssl-mode=preferred)
-    ok    database-upkeep  the database server has connections to spare, and its Galera node is not lent to another
+    ok    database-upkeep  the database server has connections to spare, its Galera node is not lent to another, and the DSN's other hosts work (check alone)
     ok    clock-skew       the clock of 127.0.0.1:PORT is within 5 s of this one
     node  membership       checked on the node only
     ok    bootstrap        cluster-series would be created, namespace/system would be created, key/system/deploy would be created, auth-secret-seed would be created; not rehearsed: the tables are not there yet; the grants to make them are
