@@ -237,6 +237,9 @@ fn verdict(
                 gate.text
             )
         }
+        Bootstrap::Nothing if gate.decision == "wait" => {
+            format!("{name} would {}; it would start nothing before", gate.text)
+        }
         Bootstrap::Nothing => format!("{name} would {}, and {start}", gate.text),
         Bootstrap::Wait { .. } => {
             let who = match metadata.bootstrap_mode {

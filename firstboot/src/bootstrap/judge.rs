@@ -135,7 +135,7 @@ fn judge_key(
                 format!(
                     "secrets.system_key is not the secret of key {name} of namespace system in \
                      the database at {server}, {}",
-                    by(record)
+                    record.by()
                 ),
                 format!(
                     "Write the secret that the cluster has into secrets.system_key, or change the \
@@ -197,7 +197,7 @@ fn config(
                 "cluster.config.{key} is {} in the metadata and {} in the database at {server}, {}",
                 show(key, wanted),
                 show(key, found),
-                record.map_or_else(|| "which another deployer wrote".to_owned(), by)
+                record.map_or_else(|| "which another deployer wrote".to_owned(), OperationRecord::by)
             ),
             format!(
                 "Make the metadata agree, or change the cluster on purpose: \
@@ -220,7 +220,7 @@ fn seed(
             format!(
                 "secrets.auth_secret_seed differs from the AUTH_SECRET_SEED in the database at \
                  {server}, {}",
-                record.map_or_else(|| "which another deployer wrote".to_owned(), by)
+                record.map_or_else(|| "which another deployer wrote".to_owned(), OperationRecord::by)
             ),
             "Leave secrets.auth_secret_seed out of the metadata: the cluster has its seed. \
              Changing it would void every token."
@@ -259,18 +259,6 @@ fn show(key: &str, value: &Value) -> String {
     }
 }
 
-/// Who established it, and when.
-fn by(record: &OperationRecord) -> String {
-    // Times beyond the range of the calendar do not occur; 1970 stands for them.
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "whole seconds are enough to name a time"
-    )]
-    let seconds = record.completed_at as i64;
-    let when = jiff::Timestamp::from_second(seconds).unwrap_or_default();
-    format!("{} by {} at {when}", record.outcome, record.completed_by)
-}
-
 /// `source`: where the value stands that would have to change.
 fn contradiction(source: impl Into<String>, what: String, remedy: String) -> Judgement {
     Judgement::Refuse(Box::new(
@@ -283,10 +271,7 @@ fn contradiction(source: impl Into<String>, what: String, remedy: String) -> Jud
 fn damaged(record: &OperationRecord, what: &str, server: &str) -> Judgement {
     Judgement::Refuse(Box::new(Failure::new(
         &codes::BOOTSTRAP_DAMAGED,
-        format!(
-            "{what} is gone from the database at {server}; it was {}",
-            by(record)
-        ),
+        record.says_gone(what, server),
     )))
 }
 

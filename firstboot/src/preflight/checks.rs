@@ -212,7 +212,11 @@ pub static CHECKS: &[Check] = &[
         about: "this image's release may run beside the cluster's",
         on_node: false,
         timely: false,
-        codes: &[&codes::GATE_VERSION, &codes::GATE_RECORD],
+        codes: &[
+            &codes::GATE_VERSION,
+            &codes::GATE_RECORD,
+            &codes::BOOTSTRAP_DAMAGED,
+        ],
         run: |context| Box::pin(cluster::versions(context)),
     },
     Check {
@@ -233,6 +237,7 @@ pub static CHECKS: &[Check] = &[
         codes: &[
             &codes::GATE_VERSION,
             &codes::GATE_RECORD,
+            &codes::BOOTSTRAP_DAMAGED,
             &codes::GATE_WAITING,
             &codes::CLAIM_HELD,
             &codes::NODE_CLONE,

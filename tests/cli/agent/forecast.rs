@@ -266,3 +266,32 @@ fn the_node_does_what_the_check_said() {
             .contains("start --no-block sf.target")
     );
 }
+
+/// Nobody records a series any more, so waiting for one would be in vain.
+#[test]
+fn a_series_that_is_gone_from_a_whole_bootstrap_stops_every_role() {
+    let server = Server::started();
+    let node = Node::new("hypervisor");
+    node.metadata(server.port, "");
+    assert_eq!(at_desk(&node, &["bootstrap-cluster"]).code, 0);
+    server.sql("DELETE FROM shakenfist.cluster_series");
+    let gone = "the cluster's series is gone from the database at 127.0.0.1";
+    for role in ["database-tier", "network", "hypervisor", "single-node"] {
+        let ran = at_desk(&node, &["check", "--json", "--role", role]);
+        assert_eq!(ran.code, 77, "{role}: {}", ran.stderr);
+        assert_eq!(
+            verdict(&ran),
+            "node5.example.com would stop with SF-BOOTSTRAP-DAMAGED (exit 77), write nothing and \
+             start nothing: 1 finding to correct"
+        );
+        let what = json(&ran)["findings"][0]["what"].to_string();
+        assert!(what.contains(gone), "{role}: {what}");
+    }
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(ran.stderr.contains(gone), "{}", ran.stderr);
+    // Behind a record that was taken away as well.
+    server.sql("DELETE FROM shakenfist.bootstrap_operations WHERE name = 'cluster-series'");
+    let ran = node.agent(&["check", "--json"]);
+    assert_eq!(json(&ran)["code"], "SF-BOOTSTRAP-DAMAGED", "{}", ran.stderr);
+}
