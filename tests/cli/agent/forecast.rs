@@ -295,3 +295,19 @@ fn a_series_that_is_gone_from_a_whole_bootstrap_stops_every_role() {
     let ran = node.agent(&["check", "--json"]);
     assert_eq!(json(&ran)["code"], "SF-BOOTSTRAP-DAMAGED", "{}", ran.stderr);
 }
+
+#[test]
+fn a_damaged_version_record_is_a_finding_of_every_role() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(at_desk(&node, &["bootstrap-cluster"]).code, 0);
+    server.sql("UPDATE shakenfist.cluster_series SET predecessor = 'zzz'");
+    for role in ["database-tier", "hypervisor"] {
+        let ran = at_desk(&node, &["check", "--json", "--role", role]);
+        assert_eq!(ran.code, 77, "{role}: {}", ran.stderr);
+        assert_eq!(json(&ran)["code"], "SF-GATE-RECORD", "{role}");
+        let what = json(&ran)["findings"][0]["what"].to_string();
+        assert!(what.contains("predecessor \\\"zzz\\\""), "{what}");
+    }
+}
