@@ -372,6 +372,9 @@ codes! {
     DB_DONOR = "SF-DB-DONOR", Environment, "the Galera node is lent to another node or to a backup",
         "A warning: the agent goes on, but this server lags behind the others meanwhile.",
         "Wait for the state transfer or the backup to end, or name another node of the Galera cluster first in database.dsn.";
+    DB_HOST = "SF-DB-HOST", Environment, "one of the hosts in database.dsn cannot be used",
+        "A warning: the agent goes on with another host; the day that one is down, there is one less to turn to.",
+        "Mend that server, or take it out of database.dsn.";
     DB_STATEMENT = "SF-DB-STATEMENT", Internal, "the database refused a statement for an unexpected reason",
         "Going on after an unexpected answer could harm the cluster.",
         "Report it with the output of `journalctl -u sf-firstboot -o json`. Meanwhile `systemctl restart sf-firstboot` tries again, and the image that ran before may still do.";

@@ -30,6 +30,9 @@ pub struct Seen {
     pub passage: Option<Rehearsed>,
     /// What was rehearsed, and what was not.
     pub tried: Vec<Part>,
+    /// At a desk: what the database server's certificate is to be judged by, and
+    /// where the node has it; without it the database was not asked.
+    pub authority: Option<(String, String)>,
 }
 
 /// A part of the first boot that writes to the database.
@@ -124,7 +127,9 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
     let bootstrap = bootstrap(seen);
     let gate = gate(node, seen, &bootstrap);
     let units = units::wanted(&node.image);
-    let verdict = verdict(node, &bootstrap, &gate, units.len(), blocking);
+    let verdict = verdict(node, seen, &bootstrap, &gate, units.len(), blocking);
+    let mut elsewhere = node.elsewhere().clone();
+    elsewhere.extend(seen.authority.clone());
     Forecast {
         bootstrap,
         gate,
@@ -140,7 +145,7 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
             .filter(|checked| matches!(checked.found, Found::OnNode))
             .map(|checked| checked.id)
             .collect(),
-        elsewhere: node.elsewhere().clone(),
+        elsewhere,
         verdict,
         stopped: !blocking.is_empty(),
     }
@@ -192,6 +197,7 @@ fn gate(node: &Node, seen: &Seen, bootstrap: &Bootstrap) -> Gate {
 
 fn verdict(
     node: &Node,
+    seen: &Seen,
     bootstrap: &Bootstrap,
     gate: &Gate,
     units: usize,
@@ -231,6 +237,9 @@ fn verdict(
                 gate.text
             )
         }
+        Bootstrap::Nothing if gate.decision == "wait" => {
+            format!("{name} would {}; it would start nothing before", gate.text)
+        }
         Bootstrap::Nothing => format!("{name} would {}, and {start}", gate.text),
         Bootstrap::Wait { .. } => {
             let who = match metadata.bootstrap_mode {
@@ -239,6 +248,10 @@ fn verdict(
             };
             format!("{name} would wait for {who} to bootstrap the cluster, then {start}")
         }
+        Bootstrap::Unknown if seen.authority.is_some() => format!(
+            "{name}: what it would do cannot be told here, where the authority of the database's \
+             certificate is missing"
+        ),
         Bootstrap::Unknown => {
             format!("{name}: what it would do cannot be told without the database")
         }

@@ -226,10 +226,7 @@ type Change = fn(&mut Inputs);
 /// secret is, and nothing is written.
 #[test]
 fn every_contradiction_is_refused_and_names_both_sides() {
-    let server = shared();
-    let mut admin = server.admin();
-    let at = format!("127.0.0.1:{}", server.port);
-    let table: [(&str, Change, [&str; 2]); 10] = [
+    const TABLE: [(&str, Change, [&str; 2]); 10] = [
         (
             "",
             |inputs| inputs.auth_secret_seed = Some(Secret::new("0thers-MARKER-seed")),
@@ -308,27 +305,35 @@ fn every_contradiction_is_refused_and_names_both_sides() {
             ["AUTH_SECRET_SEED in the database", "is empty or no text"],
         ),
     ];
-    for (index, (sql, change, sides)) in table.into_iter().enumerate() {
-        let name = format!("against{index}");
-        let connector = develop(&server, &name);
-        deployed(&mut admin, &name);
-        admin.run(&format!("USE `{name}`; {sql}"));
-        let before = dump(&mut admin, &name);
-        let mut ours = inputs();
-        change(&mut ours);
-        let failures = bootstrap(&connector, ours).unwrap_err();
-        assert_eq!(failures.len(), 1, "{failures:?}");
-        let failure = &failures[0];
-        assert_eq!(failure.code.id, "SF-BOOTSTRAP-CONTRADICTION", "{failure}");
-        assert_eq!(failure.kind().exit_code(), 77);
-        for side in sides.into_iter().chain([at.as_str()]) {
-            assert!(failure.what.contains(side), "{side}: {failure}");
-        }
-        let text = format!("{failure} {failure:?} {}", failure.remedy_text());
-        for secret in ["MARKER", SEED, PASSWORD] {
-            assert!(!text.contains(secret), "{text}");
-        }
-        assert!(!failure.remedy_text().is_empty());
-        assert_eq!(dump(&mut admin, &name), before, "a refusal wrote something");
+    for (index, (sql, change, sides)) in TABLE.into_iter().enumerate() {
+        refused_and_kept(&format!("against{index}"), sql, change, sides);
     }
+}
+
+/// What a change contradicts is refused, both sides are named, and the database
+/// is as it was.
+fn refused_and_kept(name: &str, sql: &str, change: Change, sides: [&str; 2]) {
+    let server = shared();
+    let mut admin = server.admin();
+    let at = format!("127.0.0.1:{}", server.port);
+    let connector = develop(&server, name);
+    deployed(&mut admin, name);
+    admin.run(&format!("USE `{name}`; {sql}"));
+    let before = dump(&mut admin, name);
+    let mut ours = inputs();
+    change(&mut ours);
+    let failures = bootstrap(&connector, ours).unwrap_err();
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    let failure = &failures[0];
+    assert_eq!(failure.code.id, "SF-BOOTSTRAP-CONTRADICTION", "{failure}");
+    assert_eq!(failure.kind().exit_code(), 77);
+    for side in sides.into_iter().chain([at.as_str()]) {
+        assert!(failure.what.contains(side), "{side}: {failure}");
+    }
+    let text = format!("{failure} {failure:?} {}", failure.remedy_text());
+    for secret in ["MARKER", SEED, PASSWORD] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    assert!(!failure.remedy_text().is_empty());
+    assert_eq!(dump(&mut admin, name), before, "a refusal wrote something");
 }

@@ -252,12 +252,16 @@ fn the_end_state_is_the_same_wherever_the_agent_is_killed_or_cut_off(build: Buil
     for section in sections.into_iter().flatten() {
         section.into_inner().unwrap().publish();
     }
+    let seconds = started.elapsed().as_secs_f64();
+    tell(build, &script, kinds, points.len(), seconds);
+}
+
+#[expect(clippy::print_stdout, reason = "how much was struck")]
+fn tell(build: Build, script: &Script, kinds: &[Blow], points: usize, seconds: f64) {
     println!(
-        "{}: {} commands, {} commits: {kinds:?} at {} points; {:.0} s with {workers} at a time",
+        "{}: {} commands, {} commits: {kinds:?} at {points} points; {seconds:.0} s",
         build.name(),
         script.commands.len(),
         script.commits(),
-        points.len(),
-        started.elapsed().as_secs_f64()
     );
 }

@@ -19,7 +19,7 @@ use support::normal::{EndState, end_state};
 use support::{Admin, Server, block_on, connector};
 
 /// What a configuration file, or somebody at run time, has set.
-const SETTINGS: [(&str, &str); 22] = [
+const SETTINGS: [(&str, &str); 23] = [
     ("autocommit", "0"),
     ("completion_type", "'CHAIN'"),
     ("completion_type", "'RELEASE'"),
@@ -31,6 +31,8 @@ const SETTINGS: [(&str, &str); 22] = [
     ("sql_mode", "''"),
     ("sql_safe_updates", "1"),
     ("sql_select_limit", "1"),
+    // Names in SHOW GRANTS come without quotes.
+    ("sql_quote_show_create", "0"),
     ("max_join_size", "1"),
     ("max_statement_time", "0.001"),
     ("tx_isolation", "'READ-COMMITTED'"),

@@ -259,7 +259,12 @@ fn verdicts(survey: &Survey, plan: &Plan, author: &Author) -> Result<Vec<Judgeme
     let mut judgements = Vec::new();
     for (operation, (record, observed)) in plan.operations.iter().zip(&survey.found) {
         match judge(operation, record.as_ref(), observed, &survey.server) {
-            Judgement::Refuse(failure) => failures.push(*failure),
+            // The gate refuses for want of a series, too.
+            Judgement::Refuse(failure) => {
+                if !failures.iter().any(|known| known.what == failure.what) {
+                    failures.push(*failure);
+                }
+            }
             judgement => judgements.push(judgement),
         }
     }

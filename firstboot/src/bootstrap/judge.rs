@@ -140,7 +140,7 @@ fn judge_key(
                 format!(
                     "secrets.system_key is not the secret of key {name} of namespace system in \
                      the database at {server}, {}",
-                    by(record)
+                    record.by()
                 ),
                 format!(
                     "Write the secret that the cluster has into secrets.system_key, or change the \
@@ -233,7 +233,10 @@ fn config(
                 "cluster.config.{key} is {} in the metadata and {} in the database at {server}, {}",
                 show(key, wanted),
                 show(key, found),
-                record.map_or_else(|| "which another deployer wrote".to_owned(), by)
+                record.map_or_else(
+                    || "which another deployer wrote".to_owned(),
+                    OperationRecord::by
+                )
             ),
             format!(
                 "Make the metadata agree, or change the cluster on purpose: \
@@ -256,7 +259,10 @@ fn seed(
             format!(
                 "secrets.auth_secret_seed differs from the AUTH_SECRET_SEED in the database at \
                  {server}, {}",
-                record.map_or_else(|| "which another deployer wrote".to_owned(), by)
+                record.map_or_else(
+                    || "which another deployer wrote".to_owned(),
+                    OperationRecord::by
+                )
             ),
             "Leave secrets.auth_secret_seed out of the metadata: the cluster has its seed. \
              Changing it would void every token."
@@ -298,16 +304,6 @@ fn show(key: &str, value: &Value) -> String {
     }
 }
 
-/// Who established it, and when.
-fn by(record: &OperationRecord) -> String {
-    format!(
-        "{} by {} at {}",
-        record.outcome,
-        record.completed_by,
-        time(record.completed_at)
-    )
-}
-
 /// UNIX seconds as a date. Times beyond the range of the calendar do not occur;
 /// 1970 stands for them.
 fn time(seconds: f64) -> jiff::Timestamp {
@@ -331,10 +327,7 @@ fn contradiction(source: impl Into<String>, what: String, remedy: String) -> Jud
 fn damaged(record: &OperationRecord, what: &str, server: &str) -> Judgement {
     Judgement::Refuse(Box::new(Failure::new(
         &codes::BOOTSTRAP_DAMAGED,
-        format!(
-            "{what} is gone from the database at {server}; it was {}",
-            by(record)
-        ),
+        record.says_gone(what, server),
     )))
 }
 

@@ -45,11 +45,11 @@ pub use plan::{Author, Inputs, Plan, SystemKey};
 pub use rehearse::{Rehearsal, Tried, rehearse};
 pub use wait::{lacks, wait_for_bootstrap};
 
-pub(crate) use operation::SERIES_OPERATION;
+pub(crate) use operation::{SEED_OPERATION, SERIES_OPERATION};
 
 /// Do these records say that the bootstrap is done, to its last operation?
 pub fn is_whole(operations: &[crate::database::OperationRecord]) -> bool {
     operations
         .iter()
-        .any(|record| record.name == operation::SEED_OPERATION)
+        .any(|record| record.name == SEED_OPERATION)
 }

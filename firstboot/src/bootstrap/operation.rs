@@ -42,7 +42,7 @@ impl Operation {
 pub(crate) const SERIES_OPERATION: &str = "cluster-series";
 
 /// The record of the operation that comes last.
-pub(super) const SEED_OPERATION: &str = "auth-secret-seed";
+pub(crate) const SEED_OPERATION: &str = "auth-secret-seed";
 
 /// A setting's value as text. Upstream's `set-config` stores what looks like a
 /// number as a number, so `"8950"` and `8950` are the same value.

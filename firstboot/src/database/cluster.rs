@@ -31,6 +31,28 @@ pub struct OperationRecord {
     pub image_version: String,
 }
 
+impl OperationRecord {
+    /// Who established it, and when.
+    pub(crate) fn by(&self) -> String {
+        // Times beyond the range of the calendar do not occur; 1970 stands for them.
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "whole seconds are enough to name a time"
+        )]
+        let seconds = self.completed_at as i64;
+        let when = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+        format!("{} by {} at {when}", self.outcome, self.completed_by)
+    }
+
+    /// That its artefact, `what`, is not there any more.
+    pub(crate) fn says_gone(&self, what: &str, server: &str) -> String {
+        format!(
+            "{what} is gone from the database at {server}; it was {}",
+            self.by()
+        )
+    }
+}
+
 /// What the cluster has. The seed is a [`Secret`] and is not in `config`.
 #[derive(Clone, Debug, Default)]
 pub struct ClusterState {

@@ -103,7 +103,7 @@ impl Connector {
     /// else may listen there.
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
-        let hosts = u32::try_from(self.targets().len()).unwrap_or(u32::MAX);
+        let hosts = u32::try_from(self.targets(None).len()).unwrap_or(u32::MAX);
         self.timeout = self.timeout.min(limit / hosts.max(1));
         self.hurried = true;
         self
@@ -154,11 +154,36 @@ impl Connector {
                 Ok(session) if session.read_only() => {
                     read_only.get_or_insert(session);
                 }
-                Ok(session) => return Ok(session),
+                Ok(session) => return Ok(passing_over(failures, session)),
                 Err(failure) => failures.push(failure),
             }
         }
-        read_only.ok_or_else(|| lead(failures))
+        match read_only {
+            Some(session) => Ok(passing_over(failures, session)),
+            None => Err(lead(failures)),
+        }
+    }
+
+    /// Why the hosts cannot be used that are not the session's: those that were
+    /// passed over for it, and those that nobody has tried yet, once each.
+    pub async fn others(&self, session: &Session) -> Vec<Failure> {
+        let mut failures = session.passed_over.clone();
+        // For a server that takes no writes all others were tried.
+        if session.read_only() {
+            return failures;
+        }
+        let targets = self.targets(None);
+        let behind = targets
+            .iter()
+            .skip_while(|target| target.name() != session.server())
+            .skip(1);
+        for target in behind {
+            match self.connect_to(target).await {
+                Ok(other) => other.close().await,
+                Err(failure) => failures.push(failure),
+            }
+        }
+        failures
     }
 
     /// Connects, and tries again until `deadline` while failures are transient;
@@ -343,6 +368,20 @@ impl Connector {
             ),
         }
     }
+}
+
+/// The session, which tells why others were passed over for it: while it works
+/// nobody notices that they do not.
+fn passing_over(failures: Vec<Failure>, mut session: Session) -> Session {
+    for failure in &failures {
+        tracing::warn!(
+            code = failure.code.id,
+            "the database server {} is used, for want of another: {failure}",
+            session.server()
+        );
+    }
+    session.passed_over = failures;
+    session
 }
 
 /// The failure to show for a round in which no host answered.

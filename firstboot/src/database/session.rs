@@ -12,6 +12,7 @@ use sf_contract::secret::Secret;
 use super::parking::Parking;
 use super::schema::TableState;
 use super::trouble::SqlError;
+use crate::failure::Failure;
 
 /// How long one statement may take. Longer than any lock wait of ours, shorter
 /// than an operator's patience with a server that went silent.
@@ -88,6 +89,8 @@ pub struct Session {
     read_only: bool,
     /// Is a transaction open?
     busy: bool,
+    /// Why hosts that stand before this one in the DSN were not used.
+    pub(super) passed_over: Vec<Failure>,
     /// Where the session goes when it is released.
     pub(super) home: Option<Parking>,
     /// The tables, once all of them have been seen: none of them goes away.
@@ -124,6 +127,7 @@ impl Session {
             database: database.to_owned(),
             read_only: false,
             busy: false,
+            passed_over: Vec::new(),
             home: None,
             tables: None,
             clock: Clock {
@@ -190,17 +194,18 @@ impl Session {
     /// Not READ COMMITTED: the server refuses to write under it where its binary
     /// log is statement-based. The limits of `max_statement_time` and the like are
     /// meant for other programs: this one has its own for every statement. And
-    /// messages are English: what a full disk is called is read from them. An
-    /// `init_connect` may have begun a transaction, and what would be written in
-    /// it would be gone with the session. Who waits for a backup to give a table
-    /// back hears of it while it still listens.
+    /// messages are English: what a full disk is called is read from them. Names in
+    /// SHOW GRANTS are in quotes, by which they are known. An `init_connect` may
+    /// have begun a transaction, and what would be written in it would be gone with
+    /// the session. Who waits for a backup to give a table back hears of it while it
+    /// still listens.
     pub(super) async fn set_up(&mut self) -> Result<(), SqlError> {
         const DOING: &str = "setting the session up";
         self.plain(
             DOING,
             "SET autocommit = 1, completion_type = 0, \
              sql_safe_updates = 0, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
-             max_statement_time = 0, lc_messages = 'en_US', \
+             sql_quote_show_create = 1, max_statement_time = 0, lc_messages = 'en_US', \
              sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ZERO_DATE,\
              NO_ZERO_IN_DATE,NO_ENGINE_SUBSTITUTION', \
              time_zone = '+00:00', innodb_lock_wait_timeout = 5, lock_wait_timeout = 20, \

@@ -66,6 +66,12 @@ pub fn decide(image: &Image, facts: &Facts) -> Decision {
     if let Some(slot) = facts.slots.iter().find(|slot| slot.series == image.series) {
         return Decision::Proceed(How::Join { slot: slot.slot });
     }
+    if let Some(lost) = &facts.lost {
+        return Decision::Refuse(Box::new(Failure::new(
+            &codes::BOOTSTRAP_DAMAGED,
+            lost.as_str(),
+        )));
+    }
     match facts.slots.as_slice() {
         [] => Decision::Wait(Box::new(Failure::new(
             &codes::GATE_WAITING,

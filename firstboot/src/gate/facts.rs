@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use sf_contract::series::Series;
 
+use crate::bootstrap::{SEED_OPERATION, SERIES_OPERATION};
 use crate::claim::{self, Claim};
-use crate::database::{Session, SqlError, schema};
+use crate::database::{self, Session, SqlError, schema};
 use crate::failure::Failure;
 
 /// A slot of `cluster_series`.
@@ -98,6 +99,9 @@ pub struct Facts {
     pub claims: Vec<Claim>,
     /// What could not be understood, a phrase each.
     pub unreadable: Vec<String>,
+    /// No slot is held although the bootstrap gave one away: what is gone. To
+    /// wait for it would be in vain.
+    pub lost: Option<String>,
 }
 
 impl Facts {
@@ -149,6 +153,9 @@ pub(crate) async fn read(
 ) -> Result<Facts, SqlError> {
     let mut facts = Facts::default();
     read_slots(session, &mut facts).await?;
+    if facts.slots.is_empty() && facts.unreadable.is_empty() {
+        facts.lost = lost(session, &mut facts).await?;
+    }
     read_nodes(session, fqdn, &mut facts).await?;
     facts.claims = claim::read(session).await?;
     if !facts.is_recorded(series) {
@@ -192,6 +199,25 @@ async fn read_slots(session: &mut Session, facts: &mut Facts) -> Result<(), SqlE
         }
     }
     Ok(())
+}
+
+/// Who gave a slot away that nobody holds any more. The operation and its record
+/// come with one commit, and it may have been just now: so the slots are read
+/// once more behind the record.
+async fn lost(session: &mut Session, facts: &mut Facts) -> Result<Option<String>, SqlError> {
+    if !schema::state(session).await?.has("bootstrap_operations") {
+        return Ok(None);
+    }
+    let done = database::operations(session).await?;
+    let Some(record) = [SERIES_OPERATION, SEED_OPERATION]
+        .iter()
+        .find_map(|name| done.iter().find(|record| record.name == *name))
+    else {
+        return Ok(None);
+    };
+    read_slots(session, facts).await?;
+    Ok((facts.slots.is_empty() && facts.unreadable.is_empty())
+        .then(|| record.says_gone("the cluster's series", session.server())))
 }
 
 /// The node's own row, and of each slot's series the first other nodes: a limit

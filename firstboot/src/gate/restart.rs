@@ -83,6 +83,10 @@ pub fn restart(
         // A database that was restored empty says nothing either.
         (Decision::Wait(_), Some(refusal)) => return Err(Box::new(refusal.failure())),
         (Decision::Wait(_), None) if cleared => return Ok(May::ClearedEarlier),
+        // Nobody else is let in beside it either.
+        (Decision::Refuse(_), None) if cleared && facts.lost.is_some() => {
+            return Ok(May::ClearedEarlier);
+        }
         (Decision::Refuse(failure) | Decision::Wait(failure), _) => return Err(failure),
         (Decision::Proceed(_), _) => {}
     }
@@ -224,11 +228,17 @@ mod tests {
         let mut handed_over = holding("0.7");
         handed_over.claims[0].fqdn = "m".into();
         let released = live("0.7");
-        let table: [Case<'_>; 15] = [
+        let lost = Facts {
+            lost: Some("the cluster's series is gone".into()),
+            ..Facts::default()
+        };
+        let table: [Case<'_>; 17] = [
             (Some(&kept), Some(&same), "Recorded"),
             (Some(&kept), None, "ClearedEarlier"),
             // A database that was restored empty is not a known mismatch.
             (Some(&kept), Some(&empty), "ClearedEarlier"),
+            (Some(&kept), Some(&lost), "ClearedEarlier"),
+            (None, Some(&lost), "SF-BOOTSTRAP-DAMAGED"),
             // Forgotten while it ran; and its series retired since.
             (Some(&kept), Some(&forgotten), "Unrecorded"),
             (Some(&kept), Some(&after), "Unrecorded"),

@@ -3,6 +3,7 @@
 
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use x509_parser::der_parser::asn1_rs::{Class, Tag};
 use x509_parser::der_parser::ber::BerObject;
 use x509_parser::der_parser::der::parse_der;
 use x509_parser::prelude::{FromDer as _, SubjectPublicKeyInfo};
@@ -41,15 +42,12 @@ pub(super) fn kind(block: &Block) -> Option<String> {
         return rsa(parts);
     }
     if block.label == "EC PRIVATE KEY" {
-        // The curve is the optional part with the tag 0.
-        let curve = parts
-            .iter()
-            .filter_map(|part| part.as_slice().ok())
-            .find_map(|part| {
-                let (_, part) = parse_der(part).ok()?;
-                (part.as_oid().is_ok() || part.as_sequence().is_ok()).then_some(part)
-            })?;
-        return elliptic(&curve);
+        // The curve is the optional part with the tag 0. The key itself stands
+        // before it, and may look like anything: none of it must be shown.
+        let curve = parts.iter().find(|part| {
+            part.header.class() == Class::ContextSpecific && part.header.tag() == Tag(0)
+        })?;
+        return elliptic(&parse_der(curve.as_slice().ok()?).ok()?.1);
     }
     let algorithm = parts.get(1)?.as_sequence().ok()?;
     let inner = parts.get(2)?.as_slice().ok()?;
@@ -95,4 +93,29 @@ fn elliptic(curve: &BerObject<'_>) -> Option<String> {
     Some(format!(
         "ECDSA with {name}, which TLS in the agent cannot use"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_looks_like_a_curve_is_not_told_as_one() {
+        // ECPrivateKey: a number, the key, and the curve secp256k1.
+        let mut key = vec![0x06, 0x1e];
+        key.extend([0x2a; 30]);
+        let mut der = vec![0x30, 0x2e, 2, 1, 1, 4, 32];
+        der.extend(&key);
+        der.extend([0xa0, 7, 6, 5, 0x2b, 0x81, 0x04, 0x00, 0x0a]);
+        let block = Block {
+            label: "EC PRIVATE KEY".into(),
+            line: 1,
+            indented: false,
+            der: der.into(),
+        };
+        assert_eq!(
+            kind(&block).unwrap(),
+            "ECDSA with secp256k1, which TLS in the agent cannot use"
+        );
+    }
 }

@@ -167,11 +167,11 @@ pub static CHECKS: &[Check] = &[
     Check {
         id: "database-upkeep",
         severity: Severity::Warns,
-        about: "the database server has connections to spare, and its Galera node is not lent to another",
+        about: "the database server has connections to spare, its Galera node is not lent to another, and the DSN's other hosts work (check alone)",
         on_node: false,
         timely: false,
-        codes: &[&codes::DB_CONNECTIONS, &codes::DB_DONOR],
-        run: |context| now(Ok(cluster::upkeep(context))),
+        codes: &[&codes::DB_CONNECTIONS, &codes::DB_DONOR, &codes::DB_HOST],
+        run: |context| Box::pin(cluster::upkeep(context)),
     },
     Check {
         id: "clock-skew",
@@ -202,7 +202,9 @@ pub static CHECKS: &[Check] = &[
             &codes::BOOTSTRAP_DAMAGED,
             &codes::BOOTSTRAP_REQUIRED,
             &codes::GATE_VERSION,
+            &codes::GATE_RECORD,
             &codes::DB_SCHEMA,
+            &codes::INTERNAL,
         ],
         run: |context| Box::pin(cluster::rehearsal(context)),
     },
@@ -212,7 +214,11 @@ pub static CHECKS: &[Check] = &[
         about: "this image's release may run beside the cluster's",
         on_node: false,
         timely: false,
-        codes: &[&codes::GATE_VERSION, &codes::GATE_RECORD],
+        codes: &[
+            &codes::GATE_VERSION,
+            &codes::GATE_RECORD,
+            &codes::BOOTSTRAP_DAMAGED,
+        ],
         run: |context| Box::pin(cluster::versions(context)),
     },
     Check {
@@ -233,6 +239,7 @@ pub static CHECKS: &[Check] = &[
         codes: &[
             &codes::GATE_VERSION,
             &codes::GATE_RECORD,
+            &codes::BOOTSTRAP_DAMAGED,
             &codes::GATE_WAITING,
             &codes::CLAIM_HELD,
             &codes::NODE_CLONE,

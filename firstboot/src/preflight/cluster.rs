@@ -17,6 +17,14 @@ use crate::migration::others;
 
 /// Connects, waiting as long as it may, and asks the server about itself.
 pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure> {
+    if let Some(authority) = authority_elsewhere(context) {
+        let note = format!(
+            "not judged here: the authority of its certificate is only on the node ({} is the {}); {}",
+            authority.what, authority.place, authority.remedy
+        );
+        context.seen.authority = Some((authority.what.to_owned(), authority.place));
+        return Ok(Found::skipped(note));
+    }
     let connector = context.node.connector();
     // What the operator has to correct first will not be corrected by waiting.
     let connected = if context.hopeless {
@@ -58,6 +66,39 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
             findings: found.findings,
         })
     }
+}
+
+/// What the database server's certificate is to be judged by, and a desk lacks.
+struct Elsewhere {
+    what: &'static str,
+    place: String,
+    remedy: String,
+}
+
+/// For `check` at a desk, where the mode verifies: to trust the system's
+/// authorities in the place of the one that only the node has would foretell a
+/// stop that is not going to happen.
+fn authority_elsewhere(context: &Context<'_>) -> Option<Elsewhere> {
+    let dsn = &context.node.metadata().database.dsn;
+    if context.on_node || !context.rehearse || dsn.socket().is_some() || !dsn.ssl_mode().verifies()
+    {
+        return None;
+    }
+    if let Some(file) = dsn.ssl_ca() {
+        return (!std::path::Path::new(file).exists()).then(|| Elsewhere {
+            what: "ssl-ca of database.dsn",
+            place: format!("file {file}"),
+            remedy: format!("put a copy at {file} on this machine"),
+        });
+    }
+    let place = context.node.elsewhere().get("pki.ca")?;
+    Some(Elsewhere {
+        what: "pki.ca",
+        place: place.clone(),
+        remedy: "give a copy with one more --metadata FILE behind the others, of two lines: \
+                 `schema = 1` and `pki.ca = { file = \"/PATH/TO/COPY.pem\" }`"
+            .into(),
+    })
 }
 
 /// On a node that runs the release's command, what that is going to make is no
@@ -102,12 +143,42 @@ async fn makes_tables(
     Ok((found, announced))
 }
 
-/// What of the server works today, and may not for long.
-pub(super) fn upkeep(context: &Context<'_>) -> Found {
-    match &context.standing {
-        Some(standing) => Found::judged(standing.warnings()),
-        None => Found::skipped(super::NO_DATABASE),
+/// What of the server works today, and may not for long. A run needs one host
+/// and looks at no other.
+pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> {
+    let (Some(standing), Some(session)) = (&context.standing, &context.session) else {
+        return Ok(Found::skipped(super::NO_DATABASE));
+    };
+    let mut findings = standing.warnings();
+    if context.rehearse {
+        let connector = context.node.connector();
+        findings.extend(
+            connector
+                .others(session)
+                .await
+                .into_iter()
+                .map(|failure| unused(failure, session.server())),
+        );
     }
+    Ok(Found::judged(findings))
+}
+
+/// A host of the DSN that does not work, beside one that does.
+fn unused(failure: Failure, server: &str) -> Failure {
+    let remedy = format!(
+        "{} Or take it out of database.dsn.",
+        failure.remedy_text().trim_end()
+    );
+    let mut unused = Failure::new(
+        &codes::DB_HOST,
+        format!("{}; {server} is used", failure.what),
+    )
+    .remedy(remedy)
+    .because(failure.code.id);
+    unused.causes.extend(failure.causes);
+    unused.value = failure.value;
+    unused.next_command = failure.next_command;
+    unused
 }
 
 /// Why nothing is tried in a database without tables, behind the check of its

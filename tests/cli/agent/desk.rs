@@ -1,7 +1,7 @@
 //! The agent at an operator's desk, where there is no image.
 
 use super::node::{Node, Ran};
-use super::server::Server;
+use super::server::{Server, free_port};
 
 pub(crate) fn at_desk(node: &Node, arguments: &[&str]) -> Ran {
     node.at_desk(arguments)
@@ -219,4 +219,105 @@ fn explain_says_which_source_won() {
         "{}",
         ran.stdout
     );
+}
+
+/// By the system's authorities the desk would foretell a stop that never comes.
+#[test]
+fn a_database_whose_authority_only_the_node_has_is_not_judged() {
+    let mut server = Server::started();
+    let ca = server.with_tls();
+    let node = Node::new("hypervisor");
+    node.metadata(server.port, "");
+    node.edit("/shakenfist\"", "/shakenfist?ssl-mode=verify-ca\"");
+    let file = |name: &str, text: &str| {
+        let path = node.root().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let given = file(
+        "given.toml",
+        "schema = 1\npki.ca = { credential = \"ca.pem\" }\n",
+    );
+    let check = ["check", "--role", "hypervisor", "--metadata", &given];
+    let ran = at_desk(&node, &check);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    for part in [
+        "skip  database         not judged here: the authority of its certificate is only on the \
+         node (pki.ca is the credential ca.pem); give a copy with one more --metadata FILE",
+        "judge      pki.ca, which only the node has (credential ca.pem)",
+        "what it would do cannot be told here, where the authority of the database's certificate \
+         is missing. Not judged here: 1 field.",
+    ] {
+        assert!(ran.stdout.contains(part), "{part} not in {}", ran.stdout);
+    }
+    let copied = format!(
+        "schema = 1\npki.ca = {{ file = \"{}\" }}\n",
+        file("copy.pem", &ca)
+    );
+    let copied = file("copied.toml", &copied);
+    let ran = at_desk(&node, &[&check[..], &["--metadata", &copied]].concat());
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("ok    database "), "{}", ran.stdout);
+
+    // On the node itself the same path is a mistake.
+    node.edit("verify-ca", "verify-ca&ssl-ca=/nonexistent/ca.pem");
+    let ran = at_desk(&node, &["check", "--role", "hypervisor"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let part = "(ssl-ca of database.dsn is the file /nonexistent/ca.pem); put a copy at \
+                /nonexistent/ca.pem on this machine";
+    assert!(ran.stdout.contains(part), "{part} not in {}", ran.stdout);
+    let ran = node.agent(&["check"]);
+    assert_eq!(ran.code, 78, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains("SF-DB-TLS-CA"), "{}", ran.stderr);
+}
+
+/// While one host works nobody notices that the others do not.
+#[test]
+fn every_host_of_the_dsn_is_tried_by_a_check() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let (before, behind) = (free_port(), free_port());
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let used = at(server.port);
+    node.edit(
+        &used,
+        &[&at(before), &used, &at(behind)]
+            .map(String::as_str)
+            .join(","),
+    );
+    let ran = node.agent(&["check", "--json"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let upkeep = checks.iter().find(|check| check["id"] == "database-upkeep");
+    let findings = upkeep.unwrap()["findings"].as_array().unwrap();
+    for (finding, port) in findings.iter().zip([before, behind]) {
+        assert_eq!(finding["code"], "SF-DB-HOST", "{finding}");
+        assert_eq!(finding["causes"][0], "SF-DB-REFUSED", "{finding}");
+        let what = format!("address {}; {used} is used", at(port));
+        assert!(
+            finding["what"].as_str().unwrap().ends_with(&what),
+            "{finding}"
+        );
+    }
+    assert_eq!(findings.len(), 2);
+
+    // A run needs one, and says whom it left out for it.
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let said = format!("the database server {used} is used, for want of another");
+    let lines: Vec<&str> = ran
+        .stderr
+        .lines()
+        .filter(|line| line.contains(&said))
+        .collect();
+    assert!(!lines.is_empty(), "{}", ran.stderr);
+    for line in lines {
+        assert!(
+            line.contains("SF-DB-REFUSED") && line.contains(&at(before)),
+            "{line}"
+        );
+    }
+    assert!(!ran.stderr.contains(&at(behind)), "{}", ran.stderr);
 }

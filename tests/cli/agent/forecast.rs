@@ -52,7 +52,7 @@ fn a_check_ends_with_what_the_node_would_do() {
     node  mtu              checked on the node only
     node  clock            checked on the node only
     ok    database         127.0.0.1:PORT is VERSION, unencrypted (ssl-mode=preferred)
-    ok    database-upkeep  the database server has connections to spare, and its Galera node is not lent to another
+    ok    database-upkeep  the database server has connections to spare, its Galera node is not lent to another, and the DSN's other hosts work (check alone)
     ok    clock-skew       the clock of 127.0.0.1:PORT is within 5 s of this one
     node  membership       checked on the node only
     ok    bootstrap        cluster-series would be created, namespace/system would be created, key/system/deploy would be created, auth-secret-seed would be created; not rehearsed: the tables are not there yet; the grants to make them are
@@ -265,4 +265,49 @@ fn the_node_does_what_the_check_said() {
         node.read("systemctl.log")
             .contains("start --no-block sf.target")
     );
+}
+
+/// Nobody records a series any more, so waiting for one would be in vain.
+#[test]
+fn a_series_that_is_gone_from_a_whole_bootstrap_stops_every_role() {
+    let server = Server::started();
+    let node = Node::new("hypervisor");
+    node.metadata(server.port, "");
+    assert_eq!(at_desk(&node, &["bootstrap-cluster"]).code, 0);
+    server.sql("DELETE FROM shakenfist.cluster_series");
+    let gone = "the cluster's series is gone from the database at 127.0.0.1";
+    for role in ["database-tier", "network", "hypervisor", "single-node"] {
+        let ran = at_desk(&node, &["check", "--json", "--role", role]);
+        assert_eq!(ran.code, 77, "{role}: {}", ran.stderr);
+        assert_eq!(
+            verdict(&ran),
+            "node5.example.com would stop with SF-BOOTSTRAP-DAMAGED (exit 77), write nothing and \
+             start nothing: 1 finding to correct"
+        );
+        let what = json(&ran)["findings"][0]["what"].to_string();
+        assert!(what.contains(gone), "{role}: {what}");
+    }
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(ran.stderr.contains(gone), "{}", ran.stderr);
+    // Behind a record that was taken away as well.
+    server.sql("DELETE FROM shakenfist.bootstrap_operations WHERE name = 'cluster-series'");
+    let ran = node.agent(&["check", "--json"]);
+    assert_eq!(json(&ran)["code"], "SF-BOOTSTRAP-DAMAGED", "{}", ran.stderr);
+}
+
+#[test]
+fn a_damaged_version_record_is_a_finding_of_every_role() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(at_desk(&node, &["bootstrap-cluster"]).code, 0);
+    server.sql("UPDATE shakenfist.cluster_series SET predecessor = 'zzz'");
+    for role in ["database-tier", "hypervisor"] {
+        let ran = at_desk(&node, &["check", "--json", "--role", role]);
+        assert_eq!(ran.code, 77, "{role}: {}", ran.stderr);
+        assert_eq!(json(&ran)["code"], "SF-GATE-RECORD", "{role}");
+        let what = json(&ran)["findings"][0]["what"].to_string();
+        assert!(what.contains("predecessor \\\"zzz\\\""), "{what}");
+    }
 }

@@ -123,6 +123,14 @@ fn every_case_has_its_answer() {
 
 #[test]
 fn records_that_make_no_sense_clear_nothing() {
+    let lost = Facts {
+        lost: Some("the cluster's series is gone".into()),
+        ..Facts::default()
+    };
+    let Decision::Refuse(failure) = decide(&image(7), &lost) else {
+        panic!("to wait would be in vain");
+    };
+    assert_eq!(failure.code.id, "SF-BOOTSTRAP-DAMAGED");
     let mut odd = facts(&[(0, 7)], &[]);
     odd.unreadable.push("slot 1 holds \"x\"".into());
     assert_eq!(word(&decide(&image(7), &odd)), "SF-GATE-RECORD");
