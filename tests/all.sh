@@ -57,12 +57,26 @@ places() { git status --porcelain; find / -mindepth 1 -maxdepth 1 | sort; }
 nothing_left_behind() { places | diff "$logs/places" -; }
 places >"$logs/places"
 
+# A fault that no test strikes any more, and a test that is only switched off,
+# would leave everything green.
+sections_are_those_of_the_document() {
+  diff <(sed -n 's/^## //p' docs/reference/crash-matrix.md | sort -u) <(sort -u "$SF_SECTIONS")
+}
+nothing_else_is_ignored() {
+  diff <(sed 's/#.*//; s/ *$//; /^$/d' tests/ignored | sort) \
+    <(sed -nE 's/^test (.*) \.\.\. ignored.*/\1/p' "$logs/unit-and-mariadb.log" | sort)
+}
+
 builder=${CARGO_TARGET_DIR:-target}/debug/sf-image
+export SF_SECTIONS=$PWD/$logs/sections
+rm -f "$SF_SECTIONS"
 
 step format cargo fmt --all --check
 step clippy cargo clippy --workspace --all-targets --locked -- -D warnings
 step deny cargo deny --log-level error check bans licenses sources
 step unit-and-mariadb cargo test --workspace --locked --no-fail-fast
+step crash-matrix-is-whole sections_are_those_of_the_document
+step ignored-tests nothing_else_is_ignored
 step compile cargo build --workspace --locked
 step check-profiles "$builder" check
 step images "$builder" build --output-dir out $(printf -- '--profile %s ' "${profiles[@]}")
