@@ -243,8 +243,8 @@ fn a_database_whose_authority_only_the_node_has_is_not_judged() {
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
     for part in [
         "skip  database         not judged here: the authority of its certificate is only on the \
-         node (pki.ca is the credential ca.pem); give a copy with one more --metadata FILE",
-        "judge      pki.ca, which only the node has (credential ca.pem)",
+         node (pki.ca is the credential \"ca.pem\"); give a copy with one more --metadata FILE",
+        "judge      pki.ca, which only the node has (credential \"ca.pem\")",
         "what it would do cannot be told here, where the authority of the database's certificate \
          is missing. Not judged here: 1 field.",
     ] {
