@@ -250,10 +250,7 @@ fn a_database_whose_authority_only_the_node_has_is_not_judged() {
     ] {
         assert!(ran.stdout.contains(part), "{part} not in {}", ran.stdout);
     }
-    let copied = format!(
-        "schema = 1\npki.ca = {{ file = \"{}\" }}\n",
-        file("copy.pem", &ca)
-    );
+    let copied = format!("schema = 1\npki.ca = \"\"\"\n{ca}\"\"\"\n");
     let copied = file("copied.toml", &copied);
     let ran = at_desk(&node, &[&check[..], &["--metadata", &copied]].concat());
     assert_eq!(ran.code, 0, "{}{}", ran.stdout, ran.stderr);
