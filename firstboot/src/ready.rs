@@ -4,7 +4,9 @@
 
 use std::time::{Duration, Instant};
 
+use percent_encoding::percent_decode_str;
 use sf_contract::release::{Daemon, Probe};
+use sf_contract::secret::{MASK, Secret, is_secret_key, mask_urls};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -100,7 +102,11 @@ fn silent(paths: &Paths, daemon: &Daemon, probe: &Probe, reason: &str) -> Failur
     // More than are shown: the gate's own lines are among them.
     let tail = units::journal_tail(paths, &unit, 4 * LINES);
     failure.causes.extend(refused(&tail));
-    let tail: Vec<String> = tail.iter().filter_map(|line| shown(line)).collect();
+    let secrets = secrets_of_daemons(paths);
+    let tail: Vec<String> = tail
+        .iter()
+        .filter_map(|line| shown(line, &secrets))
+        .collect();
     let tail = &tail[tail.len().saturating_sub(LINES)..];
     if !tail.is_empty() {
         failure.causes.push(format!(
@@ -114,7 +120,7 @@ fn silent(paths: &Paths, daemon: &Daemon, probe: &Probe, reason: &str) -> Failur
 /// A line of a daemon's log as the card shows it; `None` for what the gate
 /// said in the daemon's name. A line that may carry a secret is left out: the
 /// daemons are not ours, and one is known to print its whole configuration.
-fn shown(line: &str) -> Option<String> {
+fn shown(line: &str, secrets: &[Secret]) -> Option<String> {
     let object = serde_json::from_str::<serde_json::Value>(line).ok();
     let field = |key| object.as_ref().and_then(|object| object.get(key)?.as_str());
     if field("program") == Some(env!("CARGO_PKG_NAME")) {
@@ -125,16 +131,50 @@ fn shown(line: &str) -> Option<String> {
     let suspicious = [
         "SECRET",
         "PASSWORD",
+        "PASSWD",
         "PASSPHRASE",
+        "PWD",
         "TOKEN",
         "AUTH_HEADER",
+        "AUTHORIZATION",
+        "BEARER",
         "_SEED",
         "_KEY",
     ];
     if suspicious.iter().any(|word| upper.contains(word)) {
         return Some("(a line that may hold a secret is left out)".into());
     }
+    // Before anything is cut: half of a secret is not recognised.
+    let mut text = mask_urls(text);
+    for secret in secrets {
+        text = text.replace(secret.expose(), MASK);
+    }
     Some(text.chars().take(200).collect())
+}
+
+/// The secrets that daemons have, as they stand in their configuration and as
+/// they are when a URL's encoding is undone: all that one of them could print.
+fn secrets_of_daemons(paths: &Paths) -> Vec<Secret> {
+    let text = fs_err::read_to_string(paths.config()).unwrap_or_default();
+    let mut secrets: Vec<Secret> = text
+        .lines()
+        .filter_map(|line| {
+            let (key, value) = line.split_once('=')?;
+            let value = value.trim_matches('"');
+            // A short one would be masked out of the middle of words.
+            let secret = is_secret_key(key) && value.len() >= 4;
+            secret.then(|| {
+                [
+                    value.to_owned(),
+                    percent_decode_str(value).decode_utf8_lossy().into_owned(),
+                ]
+            })
+        })
+        .flatten()
+        .map(Secret::new)
+        .collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
+    secrets
 }
 
 /// Why the gate did not let the daemon start, if that is the last that it said.
@@ -219,8 +259,14 @@ mod tests {
 
     #[test]
     fn a_daemons_last_words_are_made_fit_for_a_card() {
+        let secrets = [Secret::new("marker-dsn-3f9c")];
         for (line, wanted) in [
             ("Address in use", Some("Address in use")),
+            (
+                "mysql+pymysql://sf:p4ss/w0rd@db1/shakenfist refused",
+                Some("mysql+pymysql://sf:******@db1/shakenfist refused"),
+            ),
+            ("refused: marker-dsn-3f9c", Some("refused: ******")),
             (
                 r#"{"program":"sf-api","message":"Address in use"}"#,
                 Some("Address in use"),
@@ -231,7 +277,7 @@ mod tests {
                 Some("(a line that may hold a secret is left out)"),
             ),
         ] {
-            assert_eq!(shown(line).as_deref(), wanted, "{line}");
+            assert_eq!(shown(line, &secrets).as_deref(), wanted, "{line}");
         }
     }
 

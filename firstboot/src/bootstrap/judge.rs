@@ -152,6 +152,9 @@ fn judge_key(
         (None, None) => Judgement::Create,
         (None, Some(stored)) if !deleted(stored) => match hash {
             None => half_a_key(name, server),
+            Some(hash) if let Some(cost) = secrets::excessive_cost(hash) => {
+                too_costly(name, cost, server)
+            }
             Some(hash) if secrets::verify(&key.secret, hash) => match stored.expired {
                 None => Judgement::Adopt,
                 Some(expiry) => contradiction(
@@ -189,6 +192,18 @@ fn judge_key(
 
 /// A deployer without transactions stopped before it had stored the secret. What
 /// secret it had in mind is not known, so the agent does not choose one for it.
+fn too_costly(name: &str, cost: u32, server: &str) -> Judgement {
+    contradiction(
+        SYSTEM_KEY_NAME,
+        format!(
+            "key {name} of namespace system in the database at {server}, which another deployer \
+             made, has a bcrypt hash of cost {cost}: to compare secrets.system_key with it would \
+             take hours"
+        ),
+        format!("Give the key another name than {name}."),
+    )
+}
+
 fn half_a_key(name: &str, server: &str) -> Judgement {
     contradiction(
         SYSTEM_KEY_NAME,

@@ -85,14 +85,30 @@ fn nonce() -> Result<String, Failure> {
     Ok(text)
 }
 
+/// The highest cost of a bcrypt hash that is tried. Each step doubles the time:
+/// 15 takes seconds, 31 would take days, and nothing could end it before.
+const MOST_COST: u32 = 15;
+
+/// The hash that is stored, if it is one of bcrypt's, and its cost.
+fn hash(stored: &str) -> Option<(String, u32)> {
+    let hash = String::from_utf8(STANDARD.decode(stored).ok()?).ok()?;
+    let cost = hash.strip_prefix("$2")?.split('$').nth(1)?.parse().ok()?;
+    Some((hash, cost))
+}
+
+/// The cost of a stored hash that is too high to be tried.
+pub(super) fn excessive_cost(stored: &str) -> Option<u32> {
+    hash(stored)
+        .map(|(_, cost)| cost)
+        .filter(|cost| *cost > MOST_COST)
+}
+
 /// Does the stored form belong to this secret? Anything that is not base64 of
-/// a bcrypt hash does not. As slow as hashing.
+/// a bcrypt hash does not, nor does one that takes too long. As slow as hashing.
 pub(super) fn verify(secret: &Secret, stored: &str) -> bool {
-    STANDARD
-        .decode(stored)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .is_some_and(|hash| bcrypt::verify(secret.expose(), &hash).unwrap_or(false))
+    hash(stored).is_some_and(|(hash, cost)| {
+        cost <= MOST_COST && bcrypt::verify(secret.expose(), &hash).unwrap_or(false)
+    })
 }
 
 /// Fingerprint of a value that everybody may know.
@@ -189,5 +205,18 @@ mod tests {
         let fingerprint = generated_seed(&seed).unwrap();
         assert!(!fingerprint.contains(seed.expose()));
         assert_eq!(fingerprint.len(), "hmac-sha256:".len() + 64);
+    }
+
+    #[test]
+    fn a_hash_that_would_take_days_is_not_tried() {
+        let stored = |cost: u32| {
+            STANDARD.encode(format!(
+                "$2b${cost:02}$abcdefghijklmnopqrstuuu5s2v8.iXieOjg/.AySBTTZIIVFJeBuiOnu"
+            ))
+        };
+        assert_eq!(excessive_cost(&stored(12)), None);
+        assert_eq!(excessive_cost(&stored(31)), Some(31));
+        assert!(!verify(&Secret::new("any"), &stored(31)));
+        assert_eq!(excessive_cost("bm90IGEgaGFzaA=="), None);
     }
 }

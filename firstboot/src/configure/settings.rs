@@ -8,7 +8,7 @@ use sf_contract::metadata::node::NodeMetadata;
 use sf_contract::metadata::value::SettingText;
 use sf_contract::release::{Setting, SettingValue};
 use sf_contract::role::Role;
-use sf_contract::secret::{MASK, Secret, is_secret_key};
+use sf_contract::secret::{MASK, Secret, has_user, is_secret_key, mask_urls};
 
 use super::FromCluster;
 use crate::codes;
@@ -249,18 +249,22 @@ fn missing(setting: &Setting, role: Role) -> Failure {
     }
 }
 
+/// What a value may have at most, in bytes; a line of the file is read whole.
+const LONGEST: usize = 64 << 10;
+
 fn unfit(key: &str, value: &Value<'_>, forbidden: &str) -> Option<Failure> {
-    let bad = value
-        .text
-        .expose()
+    let text = value.text.expose();
+    let bad = text
         .chars()
-        .find(|c| matches!(c, '"' | '\'' | '\\') || c.is_control() || forbidden.contains(*c))?;
+        .find(|c| matches!(c, '"' | '\'' | '\\') || c.is_control() || forbidden.contains(*c));
     let named = match bad {
-        '"' | '\'' => "a quote".to_owned(),
-        '\\' => "a backslash".into(),
-        '=' => "an equals sign".into(),
-        '\n' | '\r' => "a line break".into(),
-        other => format!("the control character U+{:04X}", u32::from(other)),
+        None if text.len() > LONGEST => format!("{} bytes, more than {LONGEST}", text.len()),
+        None => return None,
+        Some('"' | '\'') => "a quote".to_owned(),
+        Some('\\') => "a backslash".into(),
+        Some('=') => "an equals sign".into(),
+        Some('\n' | '\r') => "a line break".into(),
+        Some(other) => format!("the control character U+{:04X}", u32::from(other)),
     };
     Some(
         Failure::new(
@@ -272,12 +276,20 @@ fn unfit(key: &str, value: &Value<'_>, forbidden: &str) -> Option<Failure> {
     )
 }
 
+/// Nothing of a value that is a secret by its name, or that may be one: a text of
+/// several lines, such as a key in PEM, or one with a password in a URL.
 fn shown(key: &str, text: &SettingText) -> String {
-    if is_secret_key(key) {
-        MASK.into()
-    } else {
-        text.to_string().escape_debug().to_string()
+    let text = text.to_string();
+    let hidden = is_secret_key(key)
+        || text.contains(['\n', '\r'])
+        || has_user(&text)
+        || mask_urls(&text) != text;
+    if hidden {
+        return MASK.into();
     }
+    let start: String = text.chars().take(80).collect();
+    let rest = if start.len() < text.len() { "…" } else { "" };
+    format!("{}{rest}", start.escape_debug())
 }
 
 #[cfg(test)]

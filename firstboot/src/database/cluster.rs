@@ -89,6 +89,14 @@ pub(crate) async fn read(session: &mut Session) -> Result<ClusterState, SqlError
         .await?;
     for row in rows {
         let name = row.string(0);
+        if !is_name(&name) {
+            // Whoever wrote it: it can be no setting, and as a line of a file it
+            // could be anything.
+            tracing::warn!(
+                "cluster_config has a row that is no setting, and is left out: {name:?}"
+            );
+            continue;
+        }
         let value: serde_json::Value = row
             .text(1)
             .and_then(|text| serde_json::from_str(text).ok())
@@ -106,6 +114,14 @@ pub(crate) async fn read(session: &mut Session) -> Result<ClusterState, SqlError
         }
     }
     Ok(state)
+}
+
+/// Can it be the name of a setting, `SHAKENFIST_…` less its prefix?
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name
+            .bytes()
+            .all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
 }
 
 /// The seed as text. Upstream's `set-config` stores what looks like a number as

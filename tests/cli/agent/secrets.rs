@@ -103,3 +103,64 @@ fn no_secret_is_said_or_written() {
     );
     server.stop();
 }
+
+/// Daemons are not ours: what they say of themselves is shown, not what they have.
+#[test]
+fn a_daemon_that_talks_too_much_is_cut_short() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    assert!(node.read("etc/sf/config").contains(PASSWORD));
+    node.program(
+        "usr/bin/journalctl",
+        &format!(
+            "echo 'mysql+pymysql://sf:{PASSWORD}@127.0.0.1/x refused'; echo 'passwd={PASSWORD}'; \
+             echo 'I am {PASSWORD} and {SEED}'; echo 'port in use'"
+        ),
+    );
+    let ran = node.agent(&["ready"]);
+    assert_eq!(ran.code, 75, "{}", ran.stderr);
+    assert!(node.read("dev/ttyS0").contains("port in use"));
+    std::fs::remove_file(node.root().join("usr/bin/journalctl")).unwrap();
+    search(&node, &[], "a daemon talks");
+}
+
+/// Rows of the cluster's configuration that other programs have written: a name
+/// makes no line of its own in what daemons read, and a value is not told.
+#[test]
+fn rows_of_others_make_no_lines_and_are_not_told() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    assert_eq!(node.agent(&["run"]).code, 0);
+    let add = |name: &str, value: &str| {
+        server.sql(&format!(
+            "REPLACE INTO shakenfist.cluster_config VALUES ('{name}', '\"{value}\"', 0)"
+        ));
+    };
+    add("ZONE2=1\\nLD_PRELOAD=/srv/x.so\\nIGNORED", "x");
+    add("GOOD_ONE", "y");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let config = node.read("etc/sf/config");
+    assert!(config.contains("SHAKENFIST_GOOD_ONE=\"y\""), "{config}");
+    assert!(!config.contains("LD_PRELOAD"), "{config}");
+    assert!(ran.stderr.contains("is no setting"), "{}", ran.stderr);
+    add("CONSOLE_PEM", "-----BEGIN\\\\nmarker-pem-91");
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    assert!(
+        node.read("dev/ttyS0")
+            .contains("SHAKENFIST_CONSOLE_PEM holds a line break")
+    );
+    search(&node, &["marker-pem-91"], "a key in the table");
+    server.sql("DELETE FROM shakenfist.cluster_config WHERE key_name = 'CONSOLE_PEM'");
+    add("LONG_ONE", &"z".repeat(100_000));
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 78, "{}", ran.stderr);
+    assert!(
+        node.read("dev/ttyS0")
+            .contains("100000 bytes, more than 65536")
+    );
+}
