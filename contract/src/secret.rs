@@ -73,6 +73,15 @@ fn ends_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'')
 }
 
+fn ends_parameter(c: char) -> bool {
+    matches!(c, '&' | '?')
+}
+
+/// As [`mask_urls`], for a text that is one URL, whatever is in it.
+pub fn mask_url(url: &str) -> String {
+    mask_word(url)
+}
+
 fn mask_word(word: &str) -> String {
     let url = word.find("://");
     // `user:a://b@host` has no scheme, but an odd password.
@@ -90,8 +99,12 @@ fn mask_word(word: &str) -> String {
         Some((path, query)) if url.is_some() => {
             masked.push_str(path);
             masked.push('?');
-            let parameters: Vec<String> = query.split('&').map(mask_parameter).collect();
-            masked.push_str(&parameters.join("&"));
+            // A parameter may be a URL with a query of its own.
+            for part in query.split_inclusive(ends_parameter) {
+                let parameter = part.trim_end_matches(ends_parameter);
+                masked.push_str(&mask_parameter(parameter));
+                masked.push_str(&part[parameter.len()..]);
+            }
         }
         _ => masked.push_str(&rest),
     }

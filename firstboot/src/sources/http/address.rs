@@ -1,5 +1,6 @@
 //! A URL that metadata is fetched from, and how it is shown.
 
+use sf_contract::secret::{MASK, mask_url};
 use std::fmt;
 
 use hyper::Uri;
@@ -101,23 +102,39 @@ impl fmt::Debug for Url {
     }
 }
 
-/// A URL, perhaps relative or none at all, as it may be shown.
+/// A URL, perhaps relative or none at all, as it may be shown. It is one word,
+/// whatever a server has put into it.
 pub(super) fn without_query(url: &str) -> String {
     let printable: String = url
         .chars()
         .map(|c| if c.is_ascii_graphic() { c } else { '?' })
-        .take(500)
         .collect();
-    let shown = match printable.split_once(['?', '#']) {
-        Some((path, _)) => format!("{path}?{}", sf_contract::secret::MASK),
-        None => printable,
+    let masked = mask_url(&printable);
+    let shown = match masked.split_once(['?', '#']) {
+        Some((path, _)) => format!("{path}?{MASK}"),
+        None => masked,
     };
-    sf_contract::secret::mask_urls(&shown)
+    shown.chars().take(500).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_password_that_is_not_encoded_is_not_shown_in_part() {
+        for url in [
+            "http://u:e.com\"S3CR3T@h/x?token=S3CR3T#S3CR3T",
+            "http://u:S3CR3T?S3CR3T@h/x",
+            "http://u:S3CR3T S3CR3T@h/x",
+            "http://h/x?a=http://u:S3CR3T@h",
+        ] {
+            let shown = without_query(url);
+            assert!(!shown.contains("S3CR3T"), "{shown}");
+        }
+        assert_eq!(without_query("http://h/x?a=b"), "http://h/x?******");
+        assert_eq!(without_query("/x"), "/x");
+    }
     use proptest::prelude::*;
 
     #[test]
