@@ -1,7 +1,6 @@
 //! What the agent remembers: the done marker and the mark of a first boot
 //! under way, in /var/lib/sf-firstboot.
 
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::SERIES_OPERATION;
@@ -9,6 +8,7 @@ use crate::codes;
 use crate::database::OperationRecord;
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::read;
 use crate::write::{self, Access};
 
 /// What a finished run was for. A run for anything else runs in full.
@@ -87,7 +87,7 @@ pub const MEMBERSHIP: &str = "cluster.json";
 /// cannot be read is no answer: it does not say that there was none.
 pub fn membership(paths: &Paths) -> Result<Option<Membership>, Failure> {
     let path = paths.state(MEMBERSHIP);
-    let text = match fs::read_to_string(&path) {
+    let text = match read::text(&path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => Err(error),
@@ -132,7 +132,7 @@ pub fn before(paths: &Paths, key: &Key) -> Before {
 }
 
 fn read(paths: &Paths, name: &str) -> Option<Mark> {
-    serde_json::from_str(&fs::read_to_string(paths.state(name)).ok()?).ok()
+    serde_json::from_str(&read::text(&paths.state(name)).ok()?).ok()
 }
 
 /// Records that writing begins. A run that takes up an earlier one began when

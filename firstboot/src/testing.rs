@@ -8,6 +8,15 @@ use sf_contract::metadata::{self, Fragment, Layer, NodeMetadata, Origin, Target}
 use sf_contract::release::{self, Release};
 use sf_contract::role::Role;
 
+/// A pipe that nobody writes into.
+pub(crate) fn fifo(path: &Path) {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, 0o600.into(), 0).unwrap();
+}
+
 /// A small release with everything that a real one has.
 pub(crate) const RELEASE: &str = include_str!("../tests/fixtures/release.toml");
 

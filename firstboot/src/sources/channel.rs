@@ -4,6 +4,7 @@
 use fs_err as fs;
 
 use super::{Places, kernel};
+use crate::read;
 
 const FW_CFG: &str = "opt/io.systemd.credentials";
 
@@ -44,7 +45,7 @@ fn by_firmware(places: &Places, name: &str) -> bool {
         .flatten()
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("11-"))
-        .filter_map(|entry| fs::read(entry.path().join("raw")).ok())
+        .filter_map(|entry| read::bytes(&entry.path().join("raw"), read::LIMIT).ok())
         .any(|raw| {
             // A header of five bytes, then the strings.
             raw.get(5..)

@@ -15,6 +15,7 @@ use super::Places;
 use crate::failure::Failure;
 use crate::identity;
 use crate::paths::Paths;
+use crate::read;
 use crate::state::unwritable;
 use crate::write::{self, Access};
 
@@ -80,7 +81,7 @@ pub(super) fn load(places: &Places, source: &str) -> Option<Copy> {
     let paths = Paths::under(&places.root);
     let key = key(source);
     let path = folder(&paths).join(file(&key));
-    let bytes = match fs::read(&path) {
+    let bytes = match read::bytes(&path, read::LIMIT) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {

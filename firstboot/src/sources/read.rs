@@ -20,10 +20,7 @@ pub(super) type Bytes = Zeroizing<Vec<u8>>;
 
 /// The bytes of what could not be read as a text.
 pub(super) fn bytes(path: &Path) -> Option<Bytes> {
-    let mut bytes = Bytes::default();
-    let file = fs::File::open(path).ok()?;
-    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    crate::read::bytes(path, LIMIT).ok().map(Bytes::new)
 }
 
 /// What a file holds.
@@ -72,14 +69,24 @@ pub(super) fn text(path: &Path, shown: &str, files: Files) -> Result<Option<Text
         ));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(shown, &error))?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(broken(
+    let too_large = || {
+        broken(
             format!("{shown} is larger than 1 MiB, which no metadata is"),
             "check that it is the file that was meant".into(),
-        ));
+        )
+    };
+    if files == Files::Regular {
+        bytes = crate::read::bytes(path, LIMIT).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => too_large(),
+            _ => unreadable(shown, &error),
+        })?;
+    } else {
+        fs::File::open(path)
+            .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+            .map_err(|error| unreadable(shown, &error))?;
+        if bytes.len() as u64 > LIMIT {
+            return Err(too_large());
+        }
     }
     let exposed = meta.is_file() && meta.mode() & 0o004 != 0;
     as_text(bytes, shown).map(|text| Some(Text { exposed, ..text }))

@@ -17,15 +17,7 @@ fn broken_sources_stop_and_are_named() {
         .file("/etc/sf/metadata.d", "")
         .file(toml, GOOD);
     let fifo = Machine::new();
-    fs::create_dir_all(fifo.path("/etc/sf")).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        fifo.path(toml),
-        rustix::fs::FileType::Fifo,
-        0o600.into(),
-        0,
-    )
-    .unwrap();
+    crate::testing::fifo(&fifo.path(toml));
     for machine in [
         Machine::new().file(toml, ""),
         Machine::new().file(toml, b"schema = 1\n[node]\nname = \"\xff\xfe\"\n"),
