@@ -382,17 +382,21 @@ pub fn config_drive(data: &[u8]) {
 
 /// The kernel command line, and what the agent makes of its parameters.
 pub fn kernel_command_line(data: &[u8]) {
-    let Some(text) = text(data) else { return };
-    let parameters = kernel::parameters(text);
+    let parameters = kernel::parameters(data);
+    // A character for a byte that is wrong in a name, at most.
     let length: usize = parameters
         .iter()
-        .map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len))
+        .map(|(name, value)| name.chars().count() + value.as_ref().map_or(0, Vec::len))
         .sum();
-    assert!(length <= text.len(), "something was added");
-    for value in parameters.into_iter().filter_map(|(_, value)| value) {
-        let _ = (Url::parse(&value).is_ok(), Fingerprint::parse(&value));
+    assert!(length <= data.len(), "something was added");
+    for value in parameters.iter().filter_map(|(_, value)| value.as_deref()) {
+        if let Some(value) = text(value) {
+            let _ = (Url::parse(value).is_ok(), Fingerprint::parse(value));
+        }
     }
-    let _ = drive::unescaped(text);
+    if let Some(text) = text(data) {
+        let _ = drive::unescaped(text);
+    }
 }
 
 /// User data and the documents beside it, as clouds and drives give them.

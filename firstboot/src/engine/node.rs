@@ -340,7 +340,9 @@ impl Node {
     /// What a finished run would be for; `None` while this node has never
     /// begun one, since then there is no digest to compare.
     pub fn key(&self, paths: &Paths) -> Option<Key> {
-        let secret = crate::read::bytes(&paths.state(KEY), crate::read::LIMIT).map(Zeroizing::new).ok()?;
+        let secret = crate::read::bytes(&paths.state(KEY), crate::read::LIMIT)
+            .map(Zeroizing::new)
+            .ok()?;
         (secret.len() == KEY_BYTES).then(|| self.key_with(paths, &secret))
     }
 
