@@ -248,3 +248,45 @@ fn a_source_that_cannot_be_read_hides_what_may_be_in_it() {
             .starts_with("SF-META-UNREADABLE credential sf.metadata")
     );
 }
+
+#[test]
+fn a_credential_that_cannot_be_read_is_looked_at_where_it_is() {
+    let machine = Machine::new()
+        .file(FILE, GOOD)
+        .credential("sf.key", "x")
+        .credential("sf.metadata", "x");
+    let folder = machine.places().credentials.unwrap().folder().to_owned();
+    for name in ["sf.key", "sf.metadata"] {
+        let path = folder.join(name);
+        fs::remove_file(&path).unwrap();
+        symlink("/nowhere", &path).unwrap();
+        let failure = machine
+            .places()
+            .credentials
+            .unwrap()
+            .text(name, &format!("credential {name}"))
+            .err()
+            .unwrap();
+        assert_eq!(
+            failure.remedy_text(),
+            format!("mend or remove the link: ls -l {}", path.display())
+        );
+        // A loop of links cannot be read at all.
+        fs::remove_file(&path).unwrap();
+        symlink(name, &path).unwrap();
+        let failure = machine
+            .places()
+            .credentials
+            .unwrap()
+            .text(name, &format!("credential {name}"))
+            .err()
+            .unwrap();
+        assert!(
+            failure
+                .remedy_text()
+                .contains(&format!("(cat {})", path.display())),
+            "{}",
+            failure.remedy_text()
+        );
+    }
+}
