@@ -8,6 +8,10 @@ use std::time::Duration;
 use crate::quote::{MASK, mask, quote};
 use crate::tool::Tool;
 
+/// Bytes of standard output that are captured where nothing else is said: far
+/// more than any answer has.
+const ROOM: usize = 16 << 20;
+
 /// What is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
@@ -48,6 +52,7 @@ pub struct Cmd {
     pub(crate) stderr: Sink,
     pub(crate) secrets: Vec<String>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) room: usize,
 }
 
 impl Cmd {
@@ -73,6 +78,7 @@ impl Cmd {
             stderr: Sink::Null,
             secrets: Vec::new(),
             timeout: None,
+            room: ROOM,
         }
     }
 
@@ -152,6 +158,13 @@ impl Cmd {
     /// in an argument.
     pub fn secret(mut self, value: impl Into<String>) -> Self {
         self.secrets.push(value.into());
+        self
+    }
+
+    /// How many bytes of standard output [`Cmd::run`] may capture, in place of 16
+    /// MiB. A command that writes more fails.
+    pub fn room(mut self, bytes: usize) -> Self {
+        self.room = bytes;
         self
     }
 

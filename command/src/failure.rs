@@ -59,6 +59,16 @@ pub enum Failure {
         /// As in [`Failure::Exit`].
         stderr: String,
     },
+    /// It wrote more to standard output than may be captured, and was cut off.
+    #[error("`{command}` was ended: it wrote more than {} MiB{}", room >> 20, said(stderr))]
+    TooMuch {
+        /// The command, masked.
+        command: String,
+        /// What may be captured, in bytes.
+        room: usize,
+        /// As in [`Failure::Exit`].
+        stderr: String,
+    },
     /// Whoever ran it wanted it to go on no longer.
     #[error("`{command}` was ended: {reason}{}", said(stderr))]
     Stopped {
@@ -106,6 +116,7 @@ impl Failure {
             Self::Exit { stderr, .. }
             | Self::Signal { stderr, .. }
             | Self::Stopped { stderr, .. }
+            | Self::TooMuch { stderr, .. }
             | Self::Timeout { stderr, .. } => stderr,
             _ => "",
         }

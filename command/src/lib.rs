@@ -13,6 +13,7 @@ mod failure;
 mod process;
 mod quote;
 mod run;
+mod streams;
 mod telling;
 mod tool;
 

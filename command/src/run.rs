@@ -1,16 +1,16 @@
 //! Running a command to its end: captured, or streamed line by line.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use crate::cmd::Cmd;
 use crate::failure::{Failure, ROOM};
 use crate::process::Child;
+use crate::streams::{Captured, Keep, capture, lines};
 use crate::telling::telling;
 
 /// How long to read on after the process has ended: something that it started
@@ -25,7 +25,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub struct Output {
     /// Standard output, as written.
     pub stdout: Vec<u8>,
-    /// Standard error, as written.
+    /// Standard error, as written; of a long one the first and last MiB.
     pub stderr: Vec<u8>,
     /// How long it ran.
     pub elapsed: Duration,
@@ -39,38 +39,44 @@ impl Output {
 }
 
 impl Cmd {
-    /// Runs to the end and captures both streams. Any exit code but 0 is a
-    /// failure.
+    /// Runs to the end and captures both streams: standard output whole, up to
+    /// [`Cmd::room`], of standard error the first and last MiB. Any exit code but
+    /// 0 is a failure.
     pub fn run(&self) -> Result<Output, Failure> {
         let start = Instant::now();
         let mut child = self.start(Stdio::piped(), Stdio::piped())?;
-        let stdout = child.take_stdout().map(capture);
-        let stderr = child.take_stderr().map(capture);
+        let whole = Keep::Whole(self.room);
+        let stdout = child.take_stdout().map(|stream| capture(stream, whole));
+        let stderr = child
+            .take_stderr()
+            .map(|stream| capture(stream, Keep::Ends));
         let status = self.wait_within_limit(&mut child)?;
         let deadline = Instant::now() + DRAIN;
-        let collect = |stream: Option<mpsc::Receiver<Vec<u8>>>| {
-            let mut bytes = Vec::new();
-            while let Some(Ok(chunk)) = stream.as_ref().map(|stream| {
-                stream.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            }) {
-                bytes.extend(chunk);
-            }
-            bytes
-        };
+        let collect =
+            |stream: Option<Captured>| stream.map(|s| s.take(deadline)).unwrap_or_default();
         let (stdout, stderr) = (collect(stdout), collect(stderr));
+        // Before its status, which is that of a program whose pipe was closed.
+        if stdout.too_much {
+            return Err(Failure::TooMuch {
+                command: self.to_string(),
+                room: self.room,
+                stderr: self.said(&stderr.bytes),
+            });
+        }
         match status {
-            Some(status) => self.judge(status, &stderr)?,
-            None => return Err(self.timed_out(&stderr)),
+            Some(status) => self.judge(status, &stderr.bytes)?,
+            None => return Err(self.timed_out(&stderr.bytes)),
         }
         Ok(Output {
-            stdout,
-            stderr,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
             elapsed: start.elapsed(),
         })
     }
 
     /// Runs to the end and hands each line of both streams, in the order they
-    /// were written, to `on_line`, with secrets masked. Returns how long it ran.
+    /// were written, to `on_line`, with secrets masked; a line longer than 64 KiB
+    /// comes in pieces. Returns how long it ran.
     pub fn run_streaming(&self, mut on_line: impl FnMut(&str)) -> Result<Duration, Failure> {
         let on_line = |line: &str| {
             on_line(line);
@@ -124,7 +130,7 @@ impl Cmd {
                 source,
             })?;
         let mut child = self.start(stdout.into(), stderr.into())?;
-        let lines = lines(read);
+        let lines = lines(read, self.secrets.clone());
         let mut last = Vec::new();
         let mut ended: Option<(ExitStatus, Instant)> = None;
         loop {
@@ -198,42 +204,4 @@ impl Cmd {
             stderr: self.said(stderr),
         }
     }
-}
-
-/// Reads a stream to its end in a thread, in chunks.
-fn capture(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
-    let (sender, chunks) = mpsc::channel();
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 * 1024];
-        while let Ok(n) = stream.read(&mut buffer) {
-            if n == 0 || sender.send(buffer[..n].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-    chunks
-}
-
-/// Reads lines in a thread. A carriage return ends nothing: what a progress
-/// display overwrote is dropped.
-fn lines(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    // Bounded, so that a callback slower than the child slows the child down.
-    let (sender, receiver) = mpsc::sync_channel(1024);
-    thread::spawn(move || {
-        let mut reader = BufReader::new(stream);
-        let mut line = Vec::new();
-        while let Ok(n) = reader.read_until(b'\n', &mut line) {
-            if n == 0 {
-                break;
-            }
-            let text = String::from_utf8_lossy(&line);
-            let text = text.trim_end_matches(['\n', '\r']);
-            let text = text.rsplit('\r').next().unwrap_or(text).to_owned();
-            if sender.send(text).is_err() {
-                break;
-            }
-            line.clear();
-        }
-    });
-    receiver
 }

@@ -336,3 +336,49 @@ fn a_wrapped_command_keeps_everything_but_program_and_arguments() {
         assert_eq!(wrapped.run().expect("unshare").text(), "kept");
     }
 }
+
+#[test]
+fn a_child_that_writes_without_end_is_cut_off() {
+    let failure = sh("echo why >&2; while :; do echo x; done")
+        .room(1 << 20)
+        .run()
+        .expect_err("endless");
+    assert!(matches!(failure, Failure::TooMuch { .. }), "{failure:?}");
+    assert!(
+        failure
+            .to_string()
+            .ends_with(" was ended: it wrote more than 1 MiB: why"),
+        "{failure}"
+    );
+    // Sixteen without being told: enough for whatever answers.
+    let zeros = Cmd::path("/usr/bin/head").args(["-c", "17000000", "/dev/zero"]);
+    assert!(matches!(zeros.run(), Err(Failure::TooMuch { .. })));
+    let whole = zeros.room(17_000_000).run().expect("exactly as much");
+    assert_eq!(whole.stdout.len(), 17_000_000);
+}
+
+#[test]
+fn of_endless_complaints_both_ends_are_kept() {
+    let script = "echo first >&2; head -c 9000000 /dev/zero | tr '\\0' '\\n' >&2; echo last >&2";
+    let output = sh(script).run().expect("run");
+    assert!(output.stderr.len() < 5 << 19, "{}", output.stderr.len());
+    assert!(output.stderr.starts_with(b"first\n\n"));
+    assert!(output.stderr.ends_with(b"\nlast\n"));
+    let failure = sh(&format!("{script}; exit 1")).run().expect_err("exit 1");
+    assert!(failure.stderr().ends_with("last"), "{failure}");
+}
+
+#[test]
+fn a_line_without_end_is_streamed_in_pieces_and_logged_whole() {
+    let dir = tempfile::tempdir().expect("tempdir");
+    let log = dir.path().join("log");
+    let mut longest = 0;
+    sh("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo end")
+        .run_logged(&log, |line| longest = longest.max(line.len()))
+        .expect("run");
+    assert_eq!(longest, 64 * 1024);
+    let text = fs::read_to_string(&log).expect("log");
+    let (_, said) = text.split_once('\n').expect("the command");
+    assert_eq!(said.matches('x').count(), 3_000_000);
+    assert!(said.ends_with("x\nend\n"));
+}

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::codes;
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::read;
 use crate::sources::http::{self, Request, Trouble, Trust, Url};
 use crate::status::Status;
 use crate::write::{self, Access};
@@ -67,7 +68,7 @@ impl Address {
 
     /// The one that was kept.
     pub fn kept(paths: &Paths) -> Option<Self> {
-        let text = Zeroizing::new(fs::read_to_string(paths.runtime(ADDRESS)).ok()?);
+        let text = Zeroizing::new(read::text(&paths.runtime(ADDRESS)).ok()?);
         Self::from_json(&serde_json::from_str(&text).ok()?)
     }
 
@@ -99,7 +100,7 @@ pub async fn post(paths: &Paths) -> Result<Option<String>, Failure> {
         }
         _ => {}
     }
-    let text = match fs::read_to_string(&under_way) {
+    let text = match read::text(&under_way) {
         Ok(text) => Zeroizing::new(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unusable("it cannot be read").cause(&error)),
@@ -176,7 +177,7 @@ fn trust(paths: &Paths, url: &Url, ca: Option<&Secret>) -> Result<Trust, Failure
     if !url.https {
         return Ok(Trust::Plain);
     }
-    let mut pem = fs::read_to_string(paths.at(SYSTEM_CAS)).unwrap_or_default();
+    let mut pem = read::text(&paths.at(SYSTEM_CAS)).unwrap_or_default();
     if let Some(ca) = ca {
         pem.push('\n');
         pem.push_str(ca.expose());

@@ -2,9 +2,16 @@
 
 /// Now, UTC, RFC 3339 with milliseconds: `2026-11-23T12:58:18.123Z`.
 pub fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
-        .to_string()
+    written(jiff::Timestamp::now())
+}
+
+/// The same of a time of the file system's; `None` out of all bounds.
+pub fn of_file(time: std::time::SystemTime) -> Option<String> {
+    time.try_into().ok().map(written)
+}
+
+fn written(time: jiff::Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }
 
 /// Now, in seconds since 1970.

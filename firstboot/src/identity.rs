@@ -2,16 +2,16 @@
 //! machine changed, the same one after a reboot or an update. And which
 //! machine: the same one after its disk was made anew, too.
 
-use fs_err as fs;
 use sha2::{Digest as _, Sha256};
 
 use crate::paths::Paths;
+use crate::read;
 
 /// The instance's identity, 32 hex digits: a hash of the machine-id (which is
 /// itself confidential) and the machine's product UUID, where it has one.
 pub fn instance_id(paths: &Paths) -> String {
     let read = |path: &str| {
-        fs::read_to_string(paths.at(path))
+        read::text(&paths.at(path))
             .map(|text| text.trim().to_ascii_lowercase())
             .unwrap_or_default()
     };
@@ -57,7 +57,7 @@ fn hardware_id(paths: &Paths) -> Option<String> {
         "03000200-0400-0500-0006-000700080009",
         "12345678-1234-5678-90ab-cddeefaabbcc",
     ];
-    let uuid = fs::read_to_string(paths.at("/sys/class/dmi/id/product_uuid")).ok()?;
+    let uuid = read::text(&paths.at("/sys/class/dmi/id/product_uuid")).ok()?;
     let uuid = uuid.trim().to_ascii_lowercase();
     if uuid.is_empty() || NOT_SET.contains(&uuid.as_str()) {
         return None;
@@ -70,7 +70,7 @@ fn hardware_id(paths: &Paths) -> Option<String> {
 
 /// The kernel's id of this boot; empty where there is none.
 pub fn boot_id(paths: &Paths) -> String {
-    fs::read_to_string(paths.at("/proc/sys/kernel/random/boot_id"))
+    read::text(&paths.at("/proc/sys/kernel/random/boot_id"))
         .map(|text| text.trim().to_owned())
         .unwrap_or_default()
 }

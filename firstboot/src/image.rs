@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fs_err as fs;
 use sf_contract::manifest::Manifest;
 use sf_contract::problem::Disclosure;
 use sf_contract::release::{self, Daemon, Release, Schema};
@@ -12,6 +11,7 @@ use sf_contract::role::Role;
 use crate::codes;
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::read;
 
 /// The facts that the image brings.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ impl Image {
         let manifest_file = given
             .manifest
             .map_or_else(|| paths.manifest(), Path::to_owned);
-        let mut manifest = match fs::read_to_string(&manifest_file) {
+        let mut manifest = match read::text(&manifest_file) {
             Ok(text) => Manifest::parse(&text).map_err(|error| {
                 Failure::new(
                     &codes::IMAGE_MANIFEST,
@@ -121,7 +121,7 @@ fn folders_name(file: &Path) -> Option<&str> {
 fn read_release(paths: &Paths, file: &Path) -> Result<Release, Failure> {
     let shown = paths.shown(file).into_owned();
     let broken = |what: String| Failure::new(&codes::IMAGE_RELEASE, what).source(&shown);
-    let text = fs::read_to_string(file).map_err(|error| {
+    let text = read::text(file).map_err(|error| {
         broken(format!("there is no release descriptor at {shown}")).cause(&error)
     })?;
     let name = folders_name(file).unwrap_or(UNNAMED);

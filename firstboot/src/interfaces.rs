@@ -2,12 +2,12 @@
 
 use std::net::IpAddr;
 
-use fs_err as fs;
 use serde::Deserialize;
 
 use crate::codes;
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::read;
 
 /// What stands for the kernel's answer where a folder stands for the node.
 const IN_FOLDER: &str = "/run/interfaces.json";
@@ -32,7 +32,7 @@ pub fn read(paths: &Paths) -> Result<Vec<Interface>, Failure> {
     if paths.is_this_machine() || !given.exists() {
         return of_kernel().map_err(|error| impossible(&error));
     }
-    let text = fs::read_to_string(&given).map_err(|error| impossible(&error))?;
+    let text = read::text(&given).map_err(|error| impossible(&error))?;
     serde_json::from_str(&text).map_err(|error| impossible(&error))
 }
 
@@ -72,7 +72,7 @@ fn of_kernel() -> std::io::Result<Vec<Interface>> {
 
 /// An interface may go away between the two questions.
 fn mtu(name: &str) -> Option<u32> {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{name}/mtu")).ok()?;
+    let text = read::text(std::path::Path::new(&format!("/sys/class/net/{name}/mtu"))).ok()?;
     text.trim().parse().ok()
 }
 

@@ -28,6 +28,7 @@ pub mod paths;
 pub mod pki;
 pub mod plain;
 pub mod preflight;
+pub mod read;
 pub mod ready;
 pub mod reference;
 pub mod report;

@@ -1,7 +1,6 @@
 //! What the agent remembers: the done marker and the mark of a first boot
 //! under way, in /var/lib/sf-firstboot.
 
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::bootstrap::SERIES_OPERATION;
@@ -9,6 +8,7 @@ use crate::codes;
 use crate::database::OperationRecord;
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::read;
 use crate::write::{self, Access};
 
 /// What a finished run was for. A run for anything else runs in full.
@@ -87,7 +87,7 @@ pub const MEMBERSHIP: &str = "cluster.json";
 /// cannot be read is no answer: it does not say that there was none.
 pub fn membership(paths: &Paths) -> Result<Option<Membership>, Failure> {
     let path = paths.state(MEMBERSHIP);
-    let text = match fs::read_to_string(&path) {
+    let text = match read::text(&path) {
         Ok(text) => Ok(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => Err(error),
@@ -121,26 +121,68 @@ pub fn keep_membership(paths: &Paths, membership: &Membership) -> Result<(), Fai
 const DONE: &str = "done.json";
 const BEGUN: &str = "begun.json";
 
-/// What earlier runs left for `key`. A mark that cannot be read counts as none:
-/// all operations are idempotent, so running in full is always right.
+/// What earlier runs left for `key`. Of a mark that cannot be read the agent
+/// believes what makes it run in full, which is always right, since all
+/// operations are idempotent: a run was cut short, and none was finished.
 pub fn before(paths: &Paths, key: &Key) -> Before {
-    match (read(paths, BEGUN), read(paths, DONE)) {
-        (Some(begun), _) if begun.key.instance == key.instance => Before::Interrupted(begun.at),
-        (_, Some(done)) if done.key == *key => Before::Done,
-        _ => Before::Nothing,
+    let damaged = |name: &str, error: std::io::Error| {
+        tracing::warn!(
+            cause = %error,
+            "{} cannot be read, so this run does everything again and makes it anew",
+            paths.shown(&paths.state(name))
+        );
+    };
+    match mark(paths, BEGUN) {
+        Ok(Some(begun)) if begun.key.instance == key.instance => {
+            return Before::Interrupted(begun.at);
+        }
+        Ok(_) => {}
+        Err(error) => {
+            damaged(BEGUN, error);
+            return Before::Interrupted(set_at(paths, BEGUN));
+        }
+    }
+    match mark(paths, DONE) {
+        Ok(Some(done)) if done.key == *key => Before::Done,
+        Ok(_) => Before::Nothing,
+        Err(error) => {
+            damaged(DONE, error);
+            Before::Nothing
+        }
     }
 }
 
-fn read(paths: &Paths, name: &str) -> Option<Mark> {
-    serde_json::from_str(&fs::read_to_string(paths.state(name)).ok()?).ok()
+fn mark(paths: &Paths, name: &str) -> std::io::Result<Option<Mark>> {
+    match read::text(&paths.state(name)) {
+        Ok(text) => Ok(Some(serde_json::from_str(&text)?)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// When a mark was set that does not tell any more.
+fn set_at(paths: &Paths, name: &str) -> String {
+    std::fs::symlink_metadata(paths.state(name))
+        .and_then(|meta| meta.modified())
+        .ok()
+        .and_then(crate::clock::of_file)
+        .unwrap_or_else(crate::clock::now)
 }
 
 /// Records that writing begins. A run that takes up an earlier one began when
 /// that one did.
 pub fn begin(paths: &Paths, key: &Key) -> Result<(), Failure> {
-    let at = read(paths, BEGUN)
-        .filter(|begun| begun.key.instance == key.instance)
-        .map_or_else(crate::clock::now, |begun| begun.at);
+    let at = match mark(paths, BEGUN) {
+        Ok(begun) => begun
+            .filter(|begun| begun.key.instance == key.instance)
+            .map_or_else(crate::clock::now, |begun| begun.at),
+        Err(_) => set_at(paths, BEGUN),
+    };
+    // A folder of this name is nobody's. One that holds something stays, and the
+    // write says so.
+    for name in [BEGUN, DONE] {
+        let _not_one = std::fs::remove_dir(paths.state(name));
+    }
     set(paths, BEGUN, key, at)
 }
 
@@ -202,6 +244,7 @@ pub fn unwritable(error: &std::io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     fn key(instance: &str, image: &str, metadata: &str) -> Key {
         Key {
@@ -242,5 +285,44 @@ mod tests {
         }
         std::fs::write(paths.state(DONE), "{").unwrap();
         assert_eq!(before(&paths, &ours), Before::Nothing);
+    }
+
+    #[test]
+    fn a_damaged_mark_makes_a_run_that_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let ours = key("i", "1", "m");
+        assert_eq!(
+            testing::logged(|| assert_eq!(before(&paths, &ours), Before::Nothing)),
+            ""
+        );
+        finish(&paths, &ours).unwrap();
+        std::fs::write(paths.state(DONE), "{").unwrap();
+        let said = testing::logged(|| assert_eq!(before(&paths, &ours), Before::Nothing));
+        assert!(
+            said.contains("/var/lib/sf-firstboot/done.json cannot be read, so"),
+            "{said}"
+        );
+        // Beside a done mark, a begun one of any kind was cut short.
+        for folder in [false, true] {
+            finish(&paths, &ours).unwrap();
+            let begun = paths.state(BEGUN);
+            if folder {
+                std::fs::create_dir(&begun).unwrap();
+            } else {
+                std::fs::write(&begun, [0; 40]).unwrap();
+            }
+            let mut found = Before::Nothing;
+            let said = testing::logged(|| found = before(&paths, &ours));
+            let Before::Interrupted(at) = &found else {
+                panic!("{found:?}");
+            };
+            assert!(said.contains("begun.json cannot be read, so"), "{said}");
+            assert!(at.ends_with('Z'), "{at}");
+            begin(&paths, &ours).unwrap();
+            assert_eq!(before(&paths, &ours), found, "made anew, with its time");
+            finish(&paths, &ours).unwrap();
+            assert_eq!(before(&paths, &ours), Before::Done);
+        }
     }
 }

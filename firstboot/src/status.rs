@@ -1,12 +1,14 @@
 //! What the agent last did on this node, as a file: read by `sf-firstboot
 //! status`, by monitoring, and by whoever is woken at night. Holds no secrets.
 
-use fs_err as fs;
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::metrics;
 use crate::paths::Paths;
+use crate::read;
 use crate::write::{self, Access};
 
 /// The file's name, in the state folder and in the runtime folder.
@@ -154,7 +156,7 @@ impl Status {
 
     /// What was last written: of this boot, or of an earlier one.
     pub fn read(paths: &Paths) -> Option<Self> {
-        let read = |path| serde_json::from_str(&fs::read_to_string(path).ok()?).ok();
+        let read = |path: PathBuf| serde_json::from_str(&read::text(&path).ok()?).ok();
         read(paths.runtime(FILE)).or_else(|| read(paths.state(FILE)))
     }
 

@@ -8,6 +8,41 @@ use sf_contract::metadata::{self, Fragment, Layer, NodeMetadata, Origin, Target}
 use sf_contract::release::{self, Release};
 use sf_contract::role::Role;
 
+/// What is logged meanwhile, an event a line: its level, its message, its fields.
+pub(crate) fn logged(run: impl FnOnce()) -> String {
+    use std::sync::{Arc, Mutex};
+    use tracing::field::{Field, Visit};
+    use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
+    #[derive(Clone, Default)]
+    struct Capture(Arc<Mutex<String>>);
+    impl Visit for Capture {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            *self.0.lock().unwrap() += &format!(" {field}={value:?}");
+        }
+    }
+    impl<S: tracing::Subscriber> Layer<S> for Capture {
+        fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+            *self.0.lock().unwrap() += &format!("\n{}", event.metadata().level());
+            event.record(&mut self.clone());
+        }
+    }
+    let capture = Capture::default();
+    let subscriber = tracing_subscriber::registry().with(capture.clone());
+    tracing::subscriber::with_default(subscriber, run);
+    let text = capture.0.lock().unwrap();
+    text.clone()
+}
+
+/// A pipe that nobody writes into.
+pub(crate) fn fifo(path: &Path) {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).unwrap();
+    }
+    let kind = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, path, kind, 0o600.into(), 0).unwrap();
+}
+
 /// A small release with everything that a real one has.
 pub(crate) const RELEASE: &str = include_str!("../tests/fixtures/release.toml");
 

@@ -45,7 +45,12 @@ pub enum Change {
 /// content and access already is not touched.
 pub fn atomically(path: &Path, content: &[u8], access: Access) -> io::Result<Change> {
     let change = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() && same_access(&meta, access) && fs::read(path)? == content => {
+        Ok(meta)
+            if meta.is_file()
+                && same_access(&meta, access)
+                && meta.len() == content.len() as u64
+                && fs::read(path)? == content =>
+        {
             return Ok(Change::Unchanged);
         }
         Ok(_) => Change::Updated,

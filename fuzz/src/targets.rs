@@ -17,6 +17,8 @@ use sf_contract::release::{self, Release};
 use sf_contract::role::Role;
 use sf_contract::secret::{self, Secret};
 use sf_contract::series::{Series, Version};
+use sf_firstboot::configure::hosts::outside;
+use sf_firstboot::database;
 use sf_firstboot::pki::{self, Item, Set, Usage};
 use sf_firstboot::sources::http::{Fingerprint, Trust, Url};
 use sf_firstboot::sources::{drive, envelope, kernel};
@@ -45,6 +47,8 @@ pub const TARGETS: &[(&str, Run)] = &[
     ("user_data", user_data),
     ("url", url),
     ("answer", answer),
+    ("hosts", hosts),
+    ("server", server),
 ];
 
 /// A text that marks a secret: where it stands only in secrets, it must not be
@@ -382,17 +386,21 @@ pub fn config_drive(data: &[u8]) {
 
 /// The kernel command line, and what the agent makes of its parameters.
 pub fn kernel_command_line(data: &[u8]) {
-    let Some(text) = text(data) else { return };
-    let parameters = kernel::parameters(text);
+    let parameters = kernel::parameters(data);
+    // A character for a byte that is wrong in a name, at most.
     let length: usize = parameters
         .iter()
-        .map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len))
+        .map(|(name, value)| name.chars().count() + value.as_ref().map_or(0, Vec::len))
         .sum();
-    assert!(length <= text.len(), "something was added");
-    for value in parameters.into_iter().filter_map(|(_, value)| value) {
-        let _ = (Url::parse(&value).is_ok(), Fingerprint::parse(&value));
+    assert!(length <= data.len(), "something was added");
+    for value in parameters.iter().filter_map(|(_, value)| value.as_deref()) {
+        if let Some(value) = text(value) {
+            let _ = (Url::parse(value).is_ok(), Fingerprint::parse(value));
+        }
     }
-    let _ = drive::unescaped(text);
+    if let Some(text) = text(data) {
+        let _ = drive::unescaped(text);
+    }
 }
 
 /// User data and the documents beside it, as clouds and drives give them.
@@ -425,4 +433,28 @@ pub fn url(data: &[u8]) {
         assert!(!url.host.is_empty(), "{shown}");
     }
     let _ = Trust::authorities(pem, Fingerprint::parse(url)).is_ok();
+}
+
+/// What stands in /etc/hosts, in any encoding: what is outside the agent's
+/// block is kept byte by byte.
+pub fn hosts(data: &[u8]) {
+    let kept = outside(data);
+    assert_eq!(outside(&kept), kept, "a block is left");
+    // Its lines are the file's, in their order.
+    let mut lines = data.split_inclusive(|byte| *byte == b'\n');
+    for line in kept.split_inclusive(|byte| *byte == b'\n') {
+        assert!(lines.any(|one| one == line), "a line is another one");
+    }
+    if !data
+        .split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(b"# BEGIN sf-firstboot"))
+    {
+        assert_eq!(kept, data, "there is no block");
+    }
+}
+
+/// What a database server says: its greeting, its version, its grants.
+pub fn server(data: &[u8]) {
+    let shown = database::understood(data);
+    assert!(!shown.is_empty());
 }

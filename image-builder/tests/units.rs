@@ -34,3 +34,17 @@ fn units_of_the_agent_may_do_little() {
     // The judge does refuse: no service that runs anything scores nothing.
     judged("sf-firstboot.service", "--threshold=1").unwrap_err();
 }
+
+#[test]
+fn no_crash_of_the_agent_leaves_its_secrets_in_a_core() {
+    let units = Path::new(env!("CARGO_MANIFEST_DIR")).join("../mkosi.extra/usr/lib/systemd/system");
+    for unit in ["sf-firstboot", "sf-ready", "sf-report"] {
+        let file = units.join(format!("{unit}.service.d/10-hardening.conf"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let limits: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("LimitCORE="))
+            .collect();
+        assert_eq!(limits, ["LimitCORE=0"], "{unit}");
+    }
+}

@@ -3,9 +3,8 @@
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 
-use fs_err as fs;
-
 use crate::paths::Paths;
+use crate::read;
 use crate::write::{self, Access};
 
 /// Where agetty looks for what to show above the prompt, beside /etc/issue.d.
@@ -14,7 +13,7 @@ const ISSUE: &str = "/run/issue.d/50-sf-firstboot.issue";
 /// Writes to every console of the kernel. A console that is missing, hung or
 /// busy is passed over: the card is in other places as well.
 pub fn say(paths: &Paths, text: &str) {
-    let consoles = fs::read_to_string(paths.at("/proc/consoles")).unwrap_or_default();
+    let consoles = read::text(&paths.at("/proc/consoles")).unwrap_or_default();
     let mut block = String::from("\r\n");
     for line in text.lines() {
         block.push_str(line);

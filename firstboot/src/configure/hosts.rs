@@ -15,9 +15,20 @@ pub const DEFAULT: &str = "127.0.0.1 localhost\n";
 /// `before` with the block of this metadata in place of the one it had. What
 /// stands outside the block is somebody else's and stays, in any encoding.
 pub fn render(before: &[u8], metadata: &NodeMetadata) -> Vec<u8> {
-    // Latin-1 has a character for every byte, and the block is ASCII.
-    let text = before.iter().copied().map(char::from).collect::<String>();
-    let text = with_block(&text, metadata);
+    bytes(&with_block(&text(before), metadata))
+}
+
+/// `before` without the block.
+pub fn outside(before: &[u8]) -> Vec<u8> {
+    bytes(&without_block(&text(before)))
+}
+
+/// Latin-1 has a character for every byte, and the block is ASCII.
+fn text(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+fn bytes(text: &str) -> Vec<u8> {
     text.chars()
         .filter_map(|character| u8::try_from(character).ok())
         .collect()

@@ -4,11 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use fs_err as fs;
-
 use crate::codes;
 use crate::failure::Failure;
 use crate::paths::Paths;
+use crate::read;
 use crate::state::unwritable;
 use crate::write::{self, Access};
 
@@ -54,7 +53,7 @@ impl Ledger {
 
 /// One that cannot be read counts as none: nothing is removed by guess.
 fn read(paths: &Paths) -> std::io::Result<BTreeSet<String>> {
-    match fs::read_to_string(paths.state(FILE)) {
+    match read::text(&paths.state(FILE)) {
         Ok(text) => Ok(serde_json::from_str(&text)?),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeSet::new()),
         Err(error) => Err(error),

@@ -9,7 +9,6 @@ pub mod settings;
 
 use std::collections::BTreeMap;
 
-use fs_err as fs;
 use sf_contract::metadata::node::NodeMetadata;
 use sf_contract::role::Role;
 use sf_contract::secret::Secret;
@@ -20,6 +19,7 @@ use crate::codes;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::paths::Paths;
+use crate::read;
 use crate::state::unwritable;
 use crate::write::{self, Access, Change};
 
@@ -86,7 +86,7 @@ pub fn write_all(
             .into_iter()
             .chain(pki.into_iter().map(|file| file.path)),
     )?;
-    let groups = fs::read_to_string(paths.at("/etc/group")).unwrap_or_default();
+    let groups = read::text(&paths.at("/etc/group")).unwrap_or_default();
     put(
         paths,
         "/etc/sf/config",
@@ -109,7 +109,7 @@ pub fn write_all(
         format!("{}\n", metadata.node.name).as_bytes(),
         Access::PUBLIC,
     )?;
-    let before = match fs::read(paths.at("/etc/hosts")) {
+    let before = match read::bytes(&paths.at("/etc/hosts"), read::LIMIT) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => hosts::DEFAULT.into(),
         Err(error) => return Err(unwritable(&error)),

@@ -39,6 +39,26 @@ pub(crate) use upkeep::crowded;
 use crate::codes;
 use crate::failure::Failure;
 
+/// What the agent makes of bytes that came from a server, without one: its
+/// greeting, its version, its grants. For fuzzing.
+#[doc(hidden)]
+pub fn understood(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let grants = grants::Grants::parse(text.lines());
+    let needs = grants::needs(
+        sf_contract::role::Role::Hypervisor,
+        false,
+        &sf_contract::release::Schema::Agent,
+    );
+    format!(
+        "{:?}\n{:?}\n{:?}\n{}",
+        probe::parse(bytes),
+        preflight::parse_version(&text),
+        grants.missing("shakenfist", &needs),
+        grants::Account::parse(&text)
+    )
+}
+
 /// The runtime that everything asynchronous of the agent runs on: one thread,
 /// timers and sockets.
 ///

@@ -273,7 +273,7 @@ fn judge_version(server: &str, version: &str) -> Option<Failure> {
 
 /// `10.11.6-MariaDB`, or `5.5.5-10.6.0-MariaDB` as servers behind old
 /// replication and proxies say.
-fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
+pub(super) fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
     let version = version.strip_prefix("5.5.5-").unwrap_or(version);
     let number = version.split('-').next()?;
     let mut parts = number.split('.').map(|part| part.parse::<u32>().ok());

@@ -38,7 +38,7 @@ pub(super) async fn greeting(host: &HostPort) -> Option<Greeting> {
 /// A packet is its length (3 bytes, little endian), a sequence number (0 for
 /// the greeting) and a body that starts with the protocol's version, 10, or
 /// with 255 for an error.
-fn parse(bytes: &[u8]) -> Greeting {
+pub(super) fn parse(bytes: &[u8]) -> Greeting {
     match bytes {
         [_, _, 0, 0, 10, rest @ ..] => {
             let version = rest.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -53,7 +53,8 @@ pub(super) fn authorities_of(file: &Path) -> Result<Vec<u8>, Failure> {
             format!("the authority's file {} {what}", file.display()),
         )
     };
-    let pem = fs_err::read(file).map_err(|error| failure("cannot be read").cause(&error))?;
+    let pem = crate::read::bytes(file, crate::read::LIMIT)
+        .map_err(|error| failure("cannot be read").cause(&error))?;
     if pki::der_thing(&pem).is_some() {
         return Err(failure("is DER, not PEM").remedy(format!(
             "Convert it: openssl x509 -inform der -in {} -out {}",

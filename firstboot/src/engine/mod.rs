@@ -11,7 +11,6 @@ pub mod refused;
 
 use std::time::{Duration, Instant};
 
-use fs_err as fs;
 use sf_contract::metadata::node::BootstrapMode;
 
 use crate::bootstrap;
@@ -28,6 +27,7 @@ use crate::image::{Given, Image};
 use crate::migration::Migration;
 use crate::paths::Paths;
 use crate::preflight;
+use crate::read;
 use crate::report::{Phase, Reporter};
 use crate::sources::Remote;
 use crate::state::{self, Before, Membership};
@@ -393,7 +393,7 @@ fn keep(paths: &Paths, record: &ClearanceRecord) -> Result<(), Failure> {
 
 /// The clearance that this boot's run has kept.
 pub fn kept(paths: &Paths) -> Option<ClearanceRecord> {
-    serde_json::from_str(&fs::read_to_string(paths.runtime(CLEARANCE)).ok()?).ok()
+    serde_json::from_str(&read::text(&paths.runtime(CLEARANCE)).ok()?).ok()
 }
 
 /// The node as the gate cleared it in this boot, or else as it is seen from here.

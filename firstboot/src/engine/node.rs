@@ -340,14 +340,21 @@ impl Node {
     /// What a finished run would be for; `None` while this node has never
     /// begun one, since then there is no digest to compare.
     pub fn key(&self, paths: &Paths) -> Option<Key> {
-        let secret = fs_err::read(paths.state(KEY)).map(Zeroizing::new).ok()?;
-        (secret.len() == KEY_BYTES).then(|| self.key_with(paths, &secret))
+        let secret = secret(paths).unwrap_or_else(|error| {
+            tracing::warn!(
+                cause = %error,
+                "{} cannot be used, so this run does everything again and makes it anew",
+                paths.shown(&paths.state(KEY))
+            );
+            None
+        });
+        secret.map(|secret| self.key_with(paths, &secret))
     }
 
     /// The same, making the node's own key where it has none.
     pub fn key_made(&self, paths: &Paths) -> Result<Key, Failure> {
-        if let Some(key) = self.key(paths) {
-            return Ok(key);
+        if let Ok(Some(secret)) = secret(paths) {
+            return Ok(self.key_with(paths, &secret));
         }
         let mut secret = Zeroizing::new([0_u8; KEY_BYTES]);
         getrandom::fill(secret.as_mut_slice()).map_err(|error| {
@@ -374,6 +381,19 @@ impl Node {
 const KEY: &str = "digest.key";
 const KEY_BYTES: usize = 32;
 
+/// The node's own, if it has one.
+fn secret(paths: &Paths) -> std::io::Result<Option<Zeroizing<Vec<u8>>>> {
+    match crate::read::bytes(&paths.state(KEY), crate::read::LIMIT).map(Zeroizing::new) {
+        Ok(secret) if secret.len() == KEY_BYTES => Ok(Some(secret)),
+        Ok(secret) => Err(std::io::Error::other(format!(
+            "it has {} bytes, not {KEY_BYTES}",
+            secret.len()
+        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// The node as the gate sees it.
 pub fn gate_node(paths: &Paths, image: &Image, fqdn: &str) -> gate::Node {
     gate::Node {
@@ -390,5 +410,22 @@ pub fn gate_image(image: &Image) -> gate::Image {
         predecessor: image.manifest.predecessor,
         release: image.manifest.shakenfist_version.to_string(),
         image_version: image.manifest.image_version.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_key_is_told_from_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        assert_eq!(secret(&paths).unwrap(), None);
+        write::atomically(&paths.state(KEY), &[1; 31], Access::PRIVATE).unwrap();
+        let error = secret(&paths).unwrap_err().to_string();
+        assert_eq!(error, "it has 31 bytes, not 32");
+        write::atomically(&paths.state(KEY), &[1; 32], Access::PRIVATE).unwrap();
+        assert!(secret(&paths).unwrap().is_some());
     }
 }

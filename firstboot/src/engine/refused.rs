@@ -8,6 +8,7 @@ use crate::failure::Failure;
 use crate::gate::Refusal;
 use crate::identity;
 use crate::paths::Paths;
+use crate::read;
 use crate::write::{self, Access};
 
 const REFUSED: &str = "refused.json";
@@ -36,7 +37,7 @@ pub fn leave(paths: &Paths, failures: &[Failure]) {
 
 /// The refusal that stands, if there is one of this boot.
 pub fn kept(paths: &Paths) -> Option<Refusal> {
-    let text = fs::read_to_string(paths.runtime(REFUSED)).ok()?;
+    let text = read::text(&paths.runtime(REFUSED)).ok()?;
     let refusal: Refusal = serde_json::from_str(&text).ok()?;
     (refusal.boot_id == identity::boot_id(paths)).then_some(refusal)
 }

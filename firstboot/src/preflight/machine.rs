@@ -162,7 +162,7 @@ fn slow(cpuinfo: &str, device: Option<&std::io::Error>) -> Option<Failure> {
 }
 
 fn proc(context: &Context<'_>, path: &str) -> Result<String, Failure> {
-    fs_err::read_to_string(context.paths.at(path)).map_err(|error| {
+    crate::read::text(&context.paths.at(path)).map_err(|error| {
         Failure::new(&codes::CHECK_IMPOSSIBLE, format!("{path} cannot be read")).cause(&error)
     })
 }

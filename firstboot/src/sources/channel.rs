@@ -4,6 +4,7 @@
 use fs_err as fs;
 
 use super::{Places, kernel};
+use crate::read;
 
 const FW_CFG: &str = "opt/io.systemd.credentials";
 
@@ -24,11 +25,13 @@ pub(super) fn channel(places: &Places, name: &str) -> Option<String> {
     if by_firmware(places, name) {
         ways.push("SMBIOS, an OEM string (type 11)".into());
     }
-    let line = fs::read_to_string(places.at("/proc/cmdline")).unwrap_or_default();
-    let is_set = |(parameter, value): (String, Option<String>)| {
+    let line = read::bytes(&places.at("/proc/cmdline"), read::LIMIT).unwrap_or_default();
+    let is_set = |(parameter, value): (String, Option<Vec<u8>>)| {
         let set = ["systemd.set_credential", "systemd.set_credential_binary"];
         set.contains(&parameter.as_str())
-            && value.is_some_and(|value| value.split(':').next() == Some(name))
+            && value.is_some_and(|value| {
+                value.split(|byte| *byte == b':').next() == Some(name.as_bytes())
+            })
     };
     if kernel::parameters(&line).into_iter().any(is_set) {
         ways.push("the kernel command line (systemd.set_credential)".into());
@@ -44,7 +47,7 @@ fn by_firmware(places: &Places, name: &str) -> bool {
         .flatten()
         .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("11-"))
-        .filter_map(|entry| fs::read(entry.path().join("raw")).ok())
+        .filter_map(|entry| read::bytes(&entry.path().join("raw"), read::LIMIT).ok())
         .any(|raw| {
             // A header of five bytes, then the strings.
             raw.get(5..)
@@ -81,7 +84,7 @@ mod tests {
         );
         put(
             "proc/cmdline",
-            b"quiet systemd.set_credential=e:canary systemd.set_credential_binary=b:AA\n",
+            b"quiet name=Z\xfcrich systemd.set_credential=e:canary systemd.set_credential_binary=b:AA\n",
         );
         let places = Places::under(folder.path());
         for (name, way) in [

@@ -15,6 +15,7 @@ use super::Places;
 use crate::failure::Failure;
 use crate::identity;
 use crate::paths::Paths;
+use crate::read;
 use crate::state::unwritable;
 use crate::write::{self, Access};
 
@@ -80,7 +81,7 @@ pub(super) fn load(places: &Places, source: &str) -> Option<Copy> {
     let paths = Paths::under(&places.root);
     let key = key(source);
     let path = folder(&paths).join(file(&key));
-    let bytes = match fs::read(&path) {
+    let bytes = match read::bytes(&path, read::LIMIT) {
         Ok(bytes) => Zeroizing::new(bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => {
@@ -134,17 +135,63 @@ pub(super) fn keep(paths: &Paths, copies: &[Copy]) -> Result<(), Failure> {
         write::atomically(&path, &Zeroizing::new(json), Access::PRIVATE)
             .map_err(|error| unwritable(&error))?;
     }
+    // What is kept is there. A copy that stays is told of, and is used by nobody
+    // who does not ask its source.
+    if let Err(error) = forget(paths, copies) {
+        tracing::warn!(
+            cause = %error,
+            "what is no longer wanted of the kept copies of metadata could not be removed; \
+             look at it: ls -la {}",
+            paths.shown(&folder(paths))
+        );
+    }
+    Ok(())
+}
+
+/// Removes all but these. A folder among them is none of ours.
+fn forget(paths: &Paths, copies: &[Copy]) -> io::Result<()> {
     let entries = match fs::read_dir(folder(paths)) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unwritable(&error)),
+        Err(error) => return Err(error),
     };
+    let mut first = Ok(());
     for entry in entries {
-        let entry = entry.map_err(|error| unwritable(&error))?;
+        let entry = entry?;
         let name = entry.file_name();
         if !copies.iter().any(|copy| name == copy.file().as_str()) {
-            write::remove(&entry.path()).map_err(|error| unwritable(&error))?;
+            let removed = write::remove(&entry.path()).map(drop);
+            first = first.and(removed);
         }
     }
-    Ok(())
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing;
+
+    #[test]
+    fn what_is_in_the_way_of_copies_is_told_and_stops_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::under(dir.path());
+        let at = |name: &str| folder(&paths).join(name);
+        std::fs::create_dir_all(at("stray/x")).unwrap();
+        std::fs::write(at("old.json"), "{}").unwrap();
+        std::fs::write(at("zz.json"), "{}").unwrap();
+        let said = testing::logged(|| keep(&paths, &[]).unwrap());
+        assert!(
+            said.contains("look at it: ls -la /var/lib/sf-firstboot/metadata"),
+            "{said}"
+        );
+        // What can go is gone all the same.
+        assert!(at("stray/x").exists() && !at("old.json").exists() && !at("zz.json").exists());
+        std::fs::remove_dir_all(folder(&paths)).unwrap();
+        std::fs::write(folder(&paths), "").unwrap();
+        let said = testing::logged(|| keep(&paths, &[]).unwrap());
+        assert!(said.contains("WARN"), "{said}");
+        std::fs::remove_file(folder(&paths)).unwrap();
+        assert_eq!(testing::logged(|| keep(&paths, &[]).unwrap()), "");
+    }
 }

@@ -2,18 +2,20 @@
 
 /// The parameters in their order: name, and the value behind the first `=`.
 /// White space separates, but not inside double quotes; the quotes themselves
-/// do not belong to name or value. An open quote ends with the line.
-pub fn parameters(line: &str) -> Vec<(String, Option<String>)> {
+/// do not belong to name or value. An open quote ends with the line. The line
+/// has no encoding: a value may be of any bytes, and a name that is no UTF-8 is
+/// nobody's that we know, so its wrong bytes are shown as such.
+pub fn parameters(line: &[u8]) -> Vec<(String, Option<Vec<u8>>)> {
     let mut words = Vec::new();
-    let mut word: Option<String> = None;
+    let mut word: Option<Vec<u8>> = None;
     let mut quoted = false;
-    for character in line.chars() {
-        match character {
-            '"' => {
+    for byte in line.iter().copied() {
+        match byte {
+            b'"' => {
                 quoted = !quoted;
                 word.get_or_insert_default();
             }
-            '\0' => break,
+            b'\0' => break,
             space if !quoted && space.is_ascii_whitespace() => words.extend(word.take()),
             other => word.get_or_insert_default().push(other),
         }
@@ -21,9 +23,11 @@ pub fn parameters(line: &str) -> Vec<(String, Option<String>)> {
     words.extend(word);
     words
         .into_iter()
-        .map(|word| match word.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-            None => (word, None),
+        .map(|word| {
+            let mut parts = word.splitn(2, |byte| *byte == b'=');
+            let name = parts.next().unwrap_or_default();
+            let name = String::from_utf8_lossy(name).into_owned();
+            (name, parts.next().map(<[u8]>::to_vec))
         })
         .collect()
 }
@@ -36,10 +40,13 @@ mod tests {
     #[test]
     fn parameters_are_taken_apart() {
         let shown: Vec<String> = parameters(
-            "BOOT_IMAGE=/x  quiet sf.metadata_url=\"http://h/a b?c=d\" \"foo=bar baz\" x=\"\" y= \"open one\n",
+            b"BOOT_IMAGE=/x  quiet sf.metadata_url=\"http://h/a b?c=d\" \"foo=bar baz\" x=\"\" y= z=\xff\x20\xff \"open one\n",
         )
         .iter()
-        .map(|(name, value)| format!("{name}|{}", value.as_deref().unwrap_or("-")))
+        .map(|(name, value)| {
+            let value = value.as_deref().unwrap_or(b"-");
+            format!("{name}|{}", value.escape_ascii())
+        })
         .collect();
         assert_eq!(
             shown,
@@ -50,18 +57,20 @@ mod tests {
                 "foo|bar baz",
                 "x|",
                 "y|",
+                "z|\\xff",
+                "\u{fffd}|-",
                 "open one\n|-"
             ]
         );
-        assert!(parameters("").is_empty());
+        assert!(parameters(b"").is_empty());
     }
 
     proptest! {
         #[test]
-        fn nothing_panics_and_nothing_is_added(line in ".{0,200}") {
+        fn nothing_panics_and_nothing_is_added(line in proptest::collection::vec(any::<u8>(), 0..200)) {
             let length: usize = parameters(&line)
                 .iter()
-                .map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len))
+                .map(|(name, value)| name.chars().count() + value.as_ref().map_or(0, Vec::len))
                 .sum();
             prop_assert!(length <= line.len());
         }

@@ -20,10 +20,7 @@ pub(super) type Bytes = Zeroizing<Vec<u8>>;
 
 /// The bytes of what could not be read as a text.
 pub(super) fn bytes(path: &Path) -> Option<Bytes> {
-    let mut bytes = Bytes::default();
-    let file = fs::File::open(path).ok()?;
-    file.take(LIMIT).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    crate::read::bytes(path, LIMIT).ok().map(Bytes::new)
 }
 
 /// What a file holds.
@@ -42,9 +39,20 @@ pub(super) enum Files {
     AlsoPipes,
 }
 
-/// Reads a text; `Ok(None)` when there is no such file. `shown` is its name
+/// Reads a text; `Ok(None)` when there is no such file. `shown` is its path
 /// for people.
 pub(super) fn text(path: &Path, shown: &str, files: Files) -> Result<Option<Text>, Box<Failure>> {
+    named(path, shown, shown, files)
+}
+
+/// The same of what has a name beside its path, which is then what commands are
+/// given.
+pub(super) fn named(
+    path: &Path,
+    shown: &str,
+    at: &str,
+    files: Files,
+) -> Result<Option<Text>, Box<Failure>> {
     let broken = |what: String, remedy: String| broken(shown, what, remedy);
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,
@@ -53,11 +61,11 @@ pub(super) fn text(path: &Path, shown: &str, files: Files) -> Result<Option<Text
                 Err(_) => Ok(None),
                 Ok(_) => Err(broken(
                     format!("{shown} is a link to a file that does not exist"),
-                    format!("mend or remove the link: ls -l {shown}"),
+                    format!("mend or remove the link: ls -l {at}"),
                 )),
             };
         }
-        Err(error) => return Err(unreadable(shown, &error)),
+        Err(error) => return Err(cannot_be_read(shown, at, &error)),
     };
     if meta.is_dir() {
         return Err(broken(
@@ -72,14 +80,24 @@ pub(super) fn text(path: &Path, shown: &str, files: Files) -> Result<Option<Text
         ));
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
-        .map_err(|error| unreadable(shown, &error))?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(broken(
+    let too_large = || {
+        broken(
             format!("{shown} is larger than 1 MiB, which no metadata is"),
             "check that it is the file that was meant".into(),
-        ));
+        )
+    };
+    if files == Files::Regular {
+        bytes = crate::read::bytes(path, LIMIT).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => too_large(),
+            _ => cannot_be_read(shown, at, &error),
+        })?;
+    } else {
+        fs::File::open(path)
+            .and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+            .map_err(|error| cannot_be_read(shown, at, &error))?;
+        if bytes.len() as u64 > LIMIT {
+            return Err(too_large());
+        }
     }
     let exposed = meta.is_file() && meta.mode() & 0o004 != 0;
     as_text(bytes, shown).map(|text| Some(Text { exposed, ..text }))
@@ -116,20 +134,24 @@ pub(super) fn as_text(bytes: Vec<u8>, shown: &str) -> Result<Text, Box<Failure>>
     }
 }
 
-/// Why a file or folder could not be read.
+/// Why a file or folder could not be read. `shown` is its path for people.
 pub(super) fn unreadable(shown: &str, error: &io::Error) -> Box<Failure> {
+    cannot_be_read(shown, shown, error)
+}
+
+fn cannot_be_read(shown: &str, at: &str, error: &io::Error) -> Box<Failure> {
     let remedy = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            format!("run as root, or allow this user to read it: ls -ld {shown}")
+            format!("run as root, or allow this user to read it: ls -ld {at}")
         }
         io::ErrorKind::NotADirectory => {
             format!(
-                "it, or a folder on the way to it, is a file where a folder belongs: ls -ld {shown}"
+                "it, or a folder on the way to it, is a file where a folder belongs: ls -ld {at}"
             )
         }
-        _ => format!(
-            "try to read it by hand (cat {shown}) and look at `dmesg` for errors of the disk"
-        ),
+        _ => {
+            format!("try to read it by hand (cat {at}) and look at `dmesg` for errors of the disk")
+        }
     };
     Box::new(
         Failure::new(&codes::META_UNREADABLE, format!("{shown} cannot be read"))

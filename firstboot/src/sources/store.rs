@@ -137,7 +137,9 @@ impl Store {
     /// its name for people. Where it came by several ways, the one in the clear
     /// counts, as for systemd itself.
     pub(super) fn text(&self, name: &str, shown: &str) -> Result<Option<Text>, Box<Failure>> {
-        if let Some(clear) = read::text(&self.file(name), shown, Files::Regular)? {
+        let file = self.file(name);
+        let at = file.display().to_string();
+        if let Some(clear) = read::named(&file, shown, &at, Files::Regular)? {
             return Ok(Some(clear));
         }
         let Some((sealed, folder)) = self.sealed(name) else {

@@ -7,6 +7,8 @@
 //! the digest as well; the public authorities are meant by `system` only, as
 //! any of a hundred of them could vouch for a stranger.
 
+use std::io;
+
 use sf_contract::document::did_you_mean;
 use sf_contract::metadata::Layer;
 use sf_contract::secret::Secret;
@@ -82,12 +84,13 @@ pub(super) fn cloud_is_off(places: &Places) -> Result<Option<String>, Box<Failur
 
 /// One of our parameters; also refuses what looks like one and is none.
 fn parameter(places: &Places, wanted: &str) -> Result<Option<String>, Box<Failure>> {
-    let line = match read::text(&places.at(CMDLINE), CMDLINE, Files::Regular)? {
-        Some(line) => line.text,
-        None => return Ok(None),
+    let line = match crate::read::bytes(&places.at(CMDLINE), read::LIMIT) {
+        Ok(line) => read::Bytes::new(line),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(read::unreadable(CMDLINE, &error)),
     };
     let mut found: Option<String> = None;
-    for (name, value) in kernel::parameters(line.expose()) {
+    for (name, value) in kernel::parameters(&line) {
         let ours = PARAMETERS.contains(&name.as_str());
         // `sf.metadata_sha` is rather cut short than misspelt.
         let cut = PARAMETERS
@@ -109,7 +112,12 @@ fn parameter(places: &Places, wanted: &str) -> Result<Option<String>, Box<Failur
         if name != wanted {
             continue;
         }
-        let value = value.unwrap_or_default();
+        let Ok(value) = String::from_utf8(value.unwrap_or_default()) else {
+            return Err(wrong(
+                format!("the value of {wanted} is not UTF-8 text"),
+                "Write it in ASCII; a URL has any other byte as % and two hex digits.".into(),
+            ));
+        };
         if found.as_ref().is_some_and(|found| *found != value) {
             return Err(wrong(
                 format!("{wanted} stands there twice, with different values"),

@@ -29,6 +29,9 @@ const TIMINGS: &str = "timings.json";
 /// The second name of the /usr partition while it is judged.
 const JUDGED: &str = "usr-to-judge.raw";
 
+/// Bytes that an initrd may have once it is unpacked; it has some hundred MiB.
+const INITRD: usize = 1 << 30;
+
 /// Builds one image, or finds it built.
 pub(super) fn build(
     image: &Image<'_>,
@@ -284,6 +287,7 @@ impl Job<'_> {
         };
         let path = self.publication.folder().join(&initrd.name);
         let archive = hygiene::extract::initrd_command(self.sandbox(), &path)
+            .room(INITRD)
             .run()
             .map_err(|failure| Report::new(Kind::Internal, &failure))?;
         hygiene::inspect_initrd(&archive.stdout)

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use fs_err as fs;
 use sf_contract::metadata::dsn::{Dsn, DsnError};
 use sf_contract::secret::Secret;
 
@@ -21,6 +20,7 @@ use crate::engine::node;
 use crate::failure::Failure;
 use crate::fleet::{self, Fleet};
 use crate::paths::Paths;
+use crate::read;
 use crate::sources::{self, DatabaseFields, Remote};
 
 /// For a command's whole conversation with the database.
@@ -85,7 +85,7 @@ impl Database {
     /// The way there, and where its DSN stands.
     fn connector(&self, paths: &Paths) -> Result<(Connector, String), Failure> {
         let found = if let Some(file) = &self.database_file {
-            let text = fs::read_to_string(file).map_err(|error| {
+            let text = read::text(file).map_err(|error| {
                 Failure::new(
                     &codes::META_UNREADABLE,
                     format!("{} cannot be read", file.display()),

@@ -62,7 +62,7 @@ impl Dmi {
         let read = |name: &str| {
             // What cannot be read says nothing: this is how the kernel shows
             // fields that the firmware leaves out.
-            std::fs::read_to_string(places.at(DMI).join(name))
+            crate::read::text(&places.at(DMI).join(name))
                 .map(|text| text.trim().to_owned())
                 .unwrap_or_default()
         };

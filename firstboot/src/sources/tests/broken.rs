@@ -17,15 +17,7 @@ fn broken_sources_stop_and_are_named() {
         .file("/etc/sf/metadata.d", "")
         .file(toml, GOOD);
     let fifo = Machine::new();
-    fs::create_dir_all(fifo.path("/etc/sf")).unwrap();
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        fifo.path(toml),
-        rustix::fs::FileType::Fifo,
-        0o600.into(),
-        0,
-    )
-    .unwrap();
+    crate::testing::fifo(&fifo.path(toml));
     for machine in [
         Machine::new().file(toml, ""),
         Machine::new().file(toml, b"schema = 1\n[node]\nname = \"\xff\xfe\"\n"),
@@ -255,4 +247,46 @@ fn a_source_that_cannot_be_read_hides_what_may_be_in_it() {
             .failure()
             .starts_with("SF-META-UNREADABLE credential sf.metadata")
     );
+}
+
+#[test]
+fn a_credential_that_cannot_be_read_is_looked_at_where_it_is() {
+    let machine = Machine::new()
+        .file(FILE, GOOD)
+        .credential("sf.key", "x")
+        .credential("sf.metadata", "x");
+    let folder = machine.places().credentials.unwrap().folder().to_owned();
+    for name in ["sf.key", "sf.metadata"] {
+        let path = folder.join(name);
+        fs::remove_file(&path).unwrap();
+        symlink("/nowhere", &path).unwrap();
+        let failure = machine
+            .places()
+            .credentials
+            .unwrap()
+            .text(name, &format!("credential {name}"))
+            .err()
+            .unwrap();
+        assert_eq!(
+            failure.remedy_text(),
+            format!("mend or remove the link: ls -l {}", path.display())
+        );
+        // A loop of links cannot be read at all.
+        fs::remove_file(&path).unwrap();
+        symlink(name, &path).unwrap();
+        let failure = machine
+            .places()
+            .credentials
+            .unwrap()
+            .text(name, &format!("credential {name}"))
+            .err()
+            .unwrap();
+        assert!(
+            failure
+                .remedy_text()
+                .contains(&format!("(cat {})", path.display())),
+            "{}",
+            failure.remedy_text()
+        );
+    }
 }

@@ -490,3 +490,24 @@ fn a_mistake_is_not_waited_out_with_a_dead_server() {
         assert_eq!(summary.code.id, "SF-META-UNKNOWN-KEY", "{summary}");
     }
 }
+
+#[test]
+fn one_byte_of_the_command_line_stops_nobody_but_its_own_parameter() {
+    let server = Server::start(|_| answer(200, GOOD));
+    let machine = |bytes: &[u8]| {
+        let line = format!(
+            "sf.metadata_url={} sf.metadata_sha256={}",
+            server.url("/"),
+            digest(GOOD)
+        );
+        Machine::new().file("/proc/cmdline", [bytes, b" ", line.as_bytes()].concat())
+    };
+    let theirs = machine(b"owner=Z\xfcrich \xff quiet");
+    assert!(load(&fetch(&theirs, ONCE)).is_ok());
+    // One of our own is refused by its name.
+    let ours = Machine::new().file("/proc/cmdline", b"sf.metadata_url=https://h/\xfc");
+    assert_eq!(
+        failure(&ours, ONCE),
+        "SF-FETCH-URL the value of sf.metadata_url is not UTF-8 text | kernel command line | Write it in ASCII; a URL has any other byte as % and two hex digits."
+    );
+}
