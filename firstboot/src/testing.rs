@@ -10,6 +10,7 @@ use sf_contract::role::Role;
 
 /// What is logged meanwhile, an event a line: its level, its message, its fields.
 pub(crate) fn logged(run: impl FnOnce()) -> String {
+    use std::fmt::Write as _;
     use std::sync::{Arc, Mutex};
     use tracing::field::{Field, Visit};
     use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -18,12 +19,12 @@ pub(crate) fn logged(run: impl FnOnce()) -> String {
     struct Capture(Arc<Mutex<String>>);
     impl Visit for Capture {
         fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-            *self.0.lock().unwrap() += &format!(" {field}={value:?}");
+            write!(self.0.lock().unwrap(), " {field}={value:?}").unwrap();
         }
     }
     impl<S: tracing::Subscriber> Layer<S> for Capture {
         fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
-            *self.0.lock().unwrap() += &format!("\n{}", event.metadata().level());
+            write!(self.0.lock().unwrap(), "\n{}", event.metadata().level()).unwrap();
             event.record(&mut self.clone());
         }
     }
