@@ -220,11 +220,16 @@ mod tests {
 
     #[test]
     fn what_is_sealed_for_another_machine_is_closed() {
+        // systemd-creds makes the folder of the key that it does not find.
+        let folder = tempfile::tempdir().unwrap();
         let closed = Credential::new("sf.x", "marker-word", Channel::Closed).unwrap();
         assert_eq!(closed.file_name(), "sf.x.cred");
         let opened = Cmd::new(Tool::SystemdCreds)
             .args(["decrypt", "--name=sf.x", "-", "-"])
-            .env("SYSTEMD_CREDENTIAL_SECRET", "/nowhere/credential.secret")
+            .env(
+                "SYSTEMD_CREDENTIAL_SECRET",
+                folder.path().join("none/credential.secret"),
+            )
             .stdin(closed.bytes.as_slice())
             .run();
         assert!(opened.is_err());
