@@ -206,6 +206,66 @@ fn other_roles_need_no_ddl() {
     support::metadata::pass(&connector, 7, "h1.example").unwrap();
 }
 
+/// What keeps a user out whose name and password are right.
+#[test]
+fn accounts_that_the_server_keeps_out_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(file("pem"), own.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(file("key"), key.serialize_pem()).unwrap();
+    let server = Server::start(&[
+        &format!("--ssl-cert={}", file("pem")),
+        &format!("--ssl-key={}", file("key")),
+    ]);
+    let plain = server.database("kept_out");
+    let tls = plain.replace("disabled", "required");
+    let mut admin = server.admin();
+    for (state, dsn, what, remedy) in [
+        (
+            "PASSWORD EXPIRE",
+            &plain,
+            "the password of the user kept_out of the database at",
+            "ALTER USER 'kept_out'@'HOST' IDENTIFIED BY 'PASSWORD' PASSWORD EXPIRE NEVER;",
+        ),
+        (
+            "ACCOUNT LOCK",
+            &plain,
+            "the user kept_out of the database at",
+            "On the server: ALTER USER 'kept_out'@'HOST' ACCOUNT UNLOCK;",
+        ),
+        (
+            "REQUIRE X509",
+            &tls,
+            "refuses the user kept_out",
+            "the agent shows the server no certificate; ALTER USER 'kept_out'@'HOST' REQUIRE SSL;",
+        ),
+        (
+            "REQUIRE SSL",
+            &plain,
+            "refuses the user kept_out",
+            "If the server demands TLS of this user, write ssl-mode=required.",
+        ),
+    ] {
+        admin.run(&format!("ALTER USER `kept_out`@`%` {state}"));
+        let failure = refused(dsn);
+        assert_eq!(failure.code.id, "SF-DB-AUTH", "{state}: {failure}");
+        assert_eq!(failure.kind().exit_code(), 78, "{state}");
+        assert!(failure.what.contains(what), "{state}: {failure}");
+        assert!(!failure.causes.is_empty(), "{state}");
+        let text = failure.remedy_text();
+        assert!(text.contains(remedy), "{state}: {text}");
+        assert_eq!(text.contains("write ssl-mode"), state == "REQUIRE SSL");
+        // The statement, as it is pasted.
+        if let Some(at) = remedy.find("ALTER USER") {
+            let statement = remedy[at..].replace("HOST", "%");
+            admin.run(&statement.replace("'PASSWORD'", &format!("'{PASSWORD}'")));
+            assert!(block_on(connector(dsn).connect()).is_ok(), "{state}");
+        }
+    }
+}
+
 /// They refuse the first statement, since they lack variables that `MariaDB` has.
 #[test]
 fn servers_of_another_kind_or_age_are_named_for_what_they_are() {

@@ -272,6 +272,9 @@ impl Connector {
                     .await
                     .unwrap_or_else(|| error.into_failure()))
             }
+            Err(error) if error.class == super::Class::Expired => {
+                Err(self.expired(session.server(), error))
+            }
             Err(error) => Err(error.into_failure()),
         }
     }

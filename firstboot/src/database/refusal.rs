@@ -7,7 +7,7 @@ use super::connector::{Connector, Target};
 use super::grants::{self, quoted};
 use super::probe::{self, Greeting};
 use super::tls::{self, Fault};
-use super::trouble::{NoConnection, describe};
+use super::trouble::{EXPIRED, NoConnection, SqlError, describe, number};
 use crate::codes::{self, Code};
 use crate::failure::Failure;
 
@@ -80,7 +80,7 @@ impl Connector {
                 format!("the database at {name} closed the connection during the login"),
             ),
             NoConnection::Tls => self.no_tls(target, error).await,
-            NoConnection::Password => self.password(&name),
+            NoConnection::Password => self.password(&name, number(error)),
             NoConnection::Plugin => self
                 .failure(
                     &codes::DB_AUTH_PLUGIN,
@@ -135,22 +135,58 @@ impl Connector {
         with_text(failure, error)
     }
 
-    fn password(&self, name: &str) -> Failure {
-        let (user, database) = (self.dsn.user(), self.dsn.name());
-        self.failure(
-            &codes::DB_AUTH,
-            format!("the database at {name} refuses the user {user}"),
-        )
-        .remedy(format!(
-            "Correct user and password in database.dsn. Or on the server: {} says where it may \
-             log in from; with the HOST that fits this node: ALTER USER {}@'HOST' IDENTIFIED BY \
-             'PASSWORD'; where none fits: CREATE USER {}@'HOST' IDENTIFIED BY 'PASSWORD'; {} If \
-             the server demands TLS of this user, write ssl-mode=required.",
-            hosts_of(user),
-            quoted(user),
-            quoted(user),
-            to_grant(user, database, "HOST", "")
-        ))
+    /// The server does not let the user in, and says why by its number alone.
+    fn password(&self, name: &str, number: Option<u16>) -> Failure {
+        let user = self.dsn.user();
+        let what = match number {
+            Some(EXPIRED | 1862) => {
+                format!("the password of the user {user} of the database at {name} has expired")
+            }
+            Some(4151) => format!("the user {user} of the database at {name} is locked"),
+            _ => format!("the database at {name} refuses the user {user}"),
+        };
+        self.failure(&codes::DB_AUTH, what)
+            .remedy(self.let_in(number))
+    }
+
+    /// The user is let in, to change its password and for nothing else.
+    pub(super) fn expired(&self, server: &str, error: SqlError) -> Failure {
+        let mut failure = self.password(server, Some(EXPIRED));
+        failure.causes = error.into_failure().causes;
+        failure
+    }
+
+    /// What lets the user in that the server refuses with that error.
+    fn let_in(&self, number: Option<u16>) -> String {
+        let (plain, database) = (self.dsn.user(), self.dsn.name());
+        let (user, hosts) = (quoted(plain), hosts_of(plain));
+        match number {
+            Some(EXPIRED | 1862) => format!(
+                "On the server, with the password of database.dsn, or a new one in both places: \
+                 ALTER USER {user}@'HOST' IDENTIFIED BY 'PASSWORD' PASSWORD EXPIRE NEVER; with the \
+                 HOST that {hosts} says."
+            ),
+            Some(4151) => format!(
+                "On the server: ALTER USER {user}@'HOST' ACCOUNT UNLOCK; with the HOST that \
+                 {hosts} says."
+            ),
+            _ => format!(
+                "Correct user and password in database.dsn. Or on the server: {hosts} says where it \
+                 may log in from; with the HOST that fits this node: ALTER USER {user}@'HOST' \
+                 IDENTIFIED BY 'PASSWORD'; where none fits: CREATE USER {user}@'HOST' IDENTIFIED BY \
+                 'PASSWORD'; {} {}",
+                to_grant(plain, database, "HOST", ""),
+                if self.dsn.ssl_mode().demands_tls() {
+                    format!(
+                        "If SHOW CREATE USER {user}@'HOST'; says REQUIRE X509, ISSUER or SUBJECT: \
+                         the agent shows the server no certificate; ALTER USER {user}@'HOST' \
+                         REQUIRE SSL;"
+                    )
+                } else {
+                    "If the server demands TLS of this user, write ssl-mode=required.".to_owned()
+                }
+            ),
+        }
     }
 
     /// `said` is what the server said.

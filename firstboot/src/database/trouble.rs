@@ -9,6 +9,9 @@ use super::session::Arg;
 use crate::codes::{self, Code};
 use crate::failure::Failure;
 
+/// The answer to any statement of a user whose password has expired.
+pub(super) const EXPIRED: u16 = 1820;
+
 /// What a failed statement calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
@@ -35,6 +38,9 @@ pub(crate) enum Class {
     ForeignKey,
     /// A privilege is missing (1044, 1142, 1143, 1227).
     Denied,
+    /// The user's password has expired (1820): the server lets the user in, and
+    /// takes nothing from it but a new one.
+    Expired,
     /// The table or column is not there, or of another shape (1146, 1054, 1364, 4025, …).
     Shape,
     /// Anything else.
@@ -98,6 +104,7 @@ impl Class {
             1062 => Self::Duplicate,
             1216 | 1217 | 1451 | 1452 => Self::ForeignKey,
             1044 | 1142 | 1143 | 1227 | 1370 => Self::Denied,
+            EXPIRED => Self::Expired,
             1054 | 1136 | 1146 | 1265 | 1364 | 1366 | 1406 | 4025 => Self::Shape,
             _ => Self::Other,
         }
@@ -229,6 +236,7 @@ impl SqlError {
             Class::ReadOnly => &codes::DB_READ_ONLY,
             Class::Full => &codes::DB_FULL,
             Class::Denied => &codes::DB_GRANTS,
+            Class::Expired => &codes::DB_AUTH,
             Class::Shape => &codes::DB_SCHEMA,
             Class::Duplicate | Class::ForeignKey | Class::Other => &codes::DB_STATEMENT,
         };
@@ -344,7 +352,7 @@ mod tests {
     fn numbers_are_classified_by_what_helps() {
         // All numbers that are known, each once: one that is lost from the code
         // makes an outage a refusal, or a refusal an outage.
-        let table: [(&[u16], Class, bool); 11] = [
+        let table: [(&[u16], Class, bool); 12] = [
             // 1317: KILL QUERY, which Galera may do too; 1969: a limit of the server.
             (&[1213, 1205, 1020, 1317, 1969], Class::Conflict, true),
             (&[1047, 1053, 1180, 1927], Class::NotReady, true),
@@ -359,6 +367,7 @@ mod tests {
             (&[1062], Class::Duplicate, false),
             (&[1216, 1217, 1451, 1452], Class::ForeignKey, false),
             (&[1044, 1142, 1143, 1227, 1370], Class::Denied, false),
+            (&[EXPIRED], Class::Expired, false),
             (
                 &[1054, 1136, 1146, 1265, 1364, 1366, 1406, 4025],
                 Class::Shape,
