@@ -258,6 +258,24 @@ fn verdict(
     }
 }
 
+/// The verdict on a node whose image or metadata cannot be used: nothing else is
+/// looked at, and what it is called is not known for sure.
+pub fn refused(failure: &Failure) -> String {
+    let exit = failure.kind().exit_code();
+    let (code, what) = (failure.code.id, &failure.what);
+    if failure.kind() == Kind::Transient {
+        format!(
+            "the node would not start now: {code} (exit {exit}): {what}; it would keep trying; the \
+             rest was not checked"
+        )
+    } else {
+        format!(
+            "the node would stop with {code} (exit {exit}), write nothing and start nothing: \
+             {what}; the rest was not checked"
+        )
+    }
+}
+
 impl Forecast {
     /// For a person.
     pub fn text(&self) -> String {

@@ -12,7 +12,7 @@ use super::{Desk, Outcome, Stop, framed, narrate, print, print_json};
 use crate::card::Card;
 use crate::database;
 use crate::engine::node::{self, Node};
-use crate::forecast::{Forecast, Seen, forecast};
+use crate::forecast::{self, Forecast, Seen, forecast};
 use crate::image::Given;
 use crate::paths::Paths;
 use crate::preflight::{self, Checked, Context, Found, Severity};
@@ -57,10 +57,13 @@ impl Command {
         ) {
             Ok(node) => node,
             Err(invalid) => {
+                let card = Card::new(invalid.failures.clone());
+                let verdict = card.leading().map(forecast::refused).unwrap_or_default();
                 if self.json {
-                    let card = self.desk.again(None).card(Card::new(invalid.failures));
-                    return self.print(None, &[], Some(&card));
+                    let card = self.desk.again(None).card(card);
+                    return self.print(None, &verdict, &[], Some(&card));
                 }
+                print(&format!("{verdict}.\n"))?;
                 return Err(framed(invalid));
             }
         };
@@ -78,7 +81,12 @@ impl Command {
         let blocking = preflight::blocking(&checked);
         let forecast = forecast(&node, &seen, &checked, &blocking);
         let card = (!blocking.is_empty()).then(|| Card::new(blocking));
-        self.print(Some((&node, &forecast)), &checked, card.as_ref())
+        self.print(
+            Some((&node, &forecast)),
+            &forecast.verdict,
+            &checked,
+            card.as_ref(),
+        )
     }
 
     async fn checks(&self, paths: &Paths, node: &Node) -> (Vec<Checked>, Seen) {
@@ -99,6 +107,7 @@ impl Command {
     fn print(
         &self,
         judged: Option<(&Node, &Forecast)>,
+        verdict: &str,
         checked: &[Checked],
         card: Option<&Card>,
     ) -> Outcome {
@@ -115,7 +124,7 @@ impl Command {
                 "release": node.map(|node| node.image.manifest.shakenfist_version.as_str()),
                 "checks": checked,
                 "forecast": forecast,
-                "verdict": forecast.map(|forecast| &forecast.verdict),
+                "verdict": verdict,
                 "findings": card.map_or(&[][..], |card| &card.findings),
             }))?;
         } else {

@@ -161,6 +161,18 @@ fn each_mistake_is_shown_once() {
         let ran = at_desk(&node, arguments);
         assert_eq!(ran.code, 78, "{}", ran.stderr);
         assert!(ran.stderr.contains(last), "{last}\n{}", ran.stderr);
+        if arguments.first() == Some(&"check") {
+            let code = last.split(": ").nth(1).unwrap_or_default();
+            let verdict = format!(
+                "the node would stop with {code} (exit 78), write nothing and start nothing: 3 \
+                 mistakes in the node metadata; the rest was not checked"
+            );
+            assert_eq!(ran.stdout, format!("{verdict}.\n"));
+            let ran = at_desk(&node, &[arguments, &["--json"]].concat());
+            let json: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+            assert_eq!(json["verdict"], verdict.as_str());
+            assert!(json["forecast"].is_null());
+        }
         for once in [
             "unknown key \"nmae\"",
             "unknown key \"colour\"",
