@@ -30,6 +30,8 @@ pub struct Seen {
     pub passage: Option<Rehearsed>,
     /// What was rehearsed, and what was not.
     pub tried: Vec<Part>,
+    /// The release's command that this node would run for its tables.
+    pub command: Option<String>,
     /// At a desk: what the database server's certificate is to be judged by, and
     /// where the node has it; without it the database was not asked.
     pub authority: Option<(String, String)>,
@@ -69,6 +71,8 @@ impl Part {
 /// What a run would do.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Forecast {
+    /// The release's own command, where it has tables to make or to migrate.
+    pub command: Option<String>,
     /// How the cluster comes to be.
     pub bootstrap: Bootstrap,
     /// How the node gets into the cluster's record.
@@ -131,6 +135,7 @@ pub fn forecast(node: &Node, seen: &Seen, checked: &[Checked], blocking: &[Failu
     let mut elsewhere = node.elsewhere().clone();
     elsewhere.extend(seen.authority.clone());
     Forecast {
+        command: seen.command.clone(),
         bootstrap,
         gate,
         claim: checked.iter().find_map(|checked| match &checked.found {
@@ -224,6 +229,10 @@ fn verdict(
         );
     }
     let start = format!("start {}", count(units, "daemon"));
+    let would = match &seen.command {
+        Some(command) => format!("would run {command},"),
+        None => "would".to_owned(),
+    };
     match bootstrap {
         Bootstrap::Establish { report } => {
             let done = report
@@ -232,15 +241,18 @@ fn verdict(
                 .filter(|done| done.outcome != Outcome::Unchanged)
                 .count();
             format!(
-                "{name} would bootstrap the cluster ({}), {}, and {start}",
+                "{name} {would} bootstrap the cluster ({}), {}, and {start}",
                 count(done, "operation"),
                 gate.text
             )
         }
         Bootstrap::Nothing if gate.decision == "wait" => {
-            format!("{name} would {}; it would start nothing before", gate.text)
+            format!(
+                "{name} {would} {}; it would start nothing before",
+                gate.text
+            )
         }
-        Bootstrap::Nothing => format!("{name} would {}, and {start}", gate.text),
+        Bootstrap::Nothing => format!("{name} {would} {}, and {start}", gate.text),
         Bootstrap::Wait { .. } => {
             let who = match metadata.bootstrap_mode {
                 BootstrapMode::Wait if node.image.role().bootstraps() => "another node",
@@ -289,6 +301,9 @@ impl Forecast {
             // Writing to a String cannot fail.
             debug_assert!(written.is_ok());
         };
+        if let Some(command) = &self.command {
+            row("run", command);
+        }
         match &self.bootstrap {
             Bootstrap::Establish { report } => {
                 if !report.tables.is_empty() {

@@ -51,6 +51,11 @@ pub(super) async fn database(context: &mut Context<'_>) -> Result<Found, Failure
     let server = session.server().to_owned();
     context.session = Some(session);
     let (found, makes) = found?;
+    if makes.is_some()
+        && let Schema::Command { command, .. } = &context.node.image.release.schema
+    {
+        context.seen.command = Some(command.join(" "));
+    }
     let encryption = found.standing.encryption.clone();
     context.standing = Some(found.standing);
     if found.findings.is_empty() {

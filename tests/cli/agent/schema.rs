@@ -1,6 +1,7 @@
 //! Releases that make their tables with a command of their own: the agent runs
 //! it, on one node at a time, and believes only what it reads back.
 
+use super::forecast::json;
 use super::maker::{DEVELOP, WAIT, checked, manifest, node, run, runs, sf_ctl, wait_for, write};
 use super::node::{Node, SEED, SYSTEM_KEY};
 use super::server::{PASSWORD, Server};
@@ -19,9 +20,19 @@ fn the_command_makes_the_tables_once_with_the_databases_credentials_alone() {
         "{}",
         check.stdout
     );
+    let command = "/usr/lib/shakenfist/bin/sf-ctl ensure-mariadb-schema";
+    for part in [
+        format!("  run        {command}\n"),
+        format!("db1.example.com would run {command}, bootstrap the cluster ("),
+    ] {
+        assert!(check.stdout.contains(&part), "{}", check.stdout);
+    }
+    let foretold = |node: &Node| json(&node.agent(&["check", "--json"]))["forecast"].clone();
+    assert_eq!(foretold(&node)["command"], command);
     assert_eq!((runs(&node), server.dump().as_str()), (0, ""));
 
     let ran = run(&node, 0);
+    assert!(foretold(&node)["command"].is_null());
     assert_eq!(node.read("sf-ctl.log"), "ensure-mariadb-schema\n");
     assert!(
         ran.stderr.contains("read back as expected"),
