@@ -191,7 +191,8 @@ fn unused(failure: Failure, server: &str) -> Failure {
 const NO_TABLES: &str = "not rehearsed: the tables are not there yet; the grants to make them are";
 const NO_TABLES_YET: &str =
     "not rehearsed: the tables are not there yet; the grants to write to them are";
-const CONTENDED: &str = "not rehearsed: other nodes were at the same rows all the time";
+const CONTENDED: &str =
+    "not rehearsed: other nodes were at the same rows all the time, or a backup holds the tables";
 
 /// What the bootstrap would do, and the gate's passage behind it, in one
 /// transaction that is rolled back.
