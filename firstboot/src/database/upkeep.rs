@@ -46,9 +46,9 @@ pub async fn look(session: &mut Session) -> Result<Standing, Failure> {
 impl Standing {
     /// Warnings about the server.
     pub fn warnings(&self) -> Vec<Failure> {
-        let Connections { used, most, .. } = self.connections;
+        let Connections { used, most, ours } = self.connections;
         let galera = self.galera.as_ref();
-        judge_connections(&self.server, used, most)
+        judge_connections(&self.server, used, most, ours)
             .into_iter()
             .chain(galera.and_then(|galera| judge_donor(&self.server, galera)))
             .collect()
@@ -136,18 +136,32 @@ async fn in_galera(session: &mut Session) -> Result<bool, SqlError> {
     }
 }
 
-fn judge_connections(server: &str, used: u64, most: u64) -> Option<Failure> {
+/// `ours` is what the server lets this user have of them, which may be the user of
+/// the whole fleet, as [`crowded`] takes it; 0 is all.
+fn judge_connections(server: &str, used: u64, most: u64, ours: u64) -> Option<Failure> {
+    let (most, limit) = if ours > 0 && (most == 0 || ours < most) {
+        (ours, "max_user_connections")
+    } else {
+        (most, "max_connections")
+    };
     let free = most.saturating_sub(used);
     (most > 0 && free < SPARE).then(|| {
         Failure::new(
             &codes::DB_CONNECTIONS,
-            format!("the database server {server} has {free} of {most} connections left"),
+            format!(
+                "the database server {server} has {free} of {most} connections left{}",
+                if limit == "max_connections" {
+                    ""
+                } else {
+                    " that one user may have, if all are this one's"
+                }
+            ),
         )
         .value(format!("{used} of {most}"))
-        .source("Threads_connected and max_connections")
+        .source(format!("Threads_connected and {limit}"))
         .remedy(format!(
             "Find who holds them (SHOW PROCESSLIST), or on the server: SET GLOBAL \
-             max_connections = {}; and the same in its configuration.",
+             {limit} = {}; and the same in its configuration.",
             most.max(SPARE) * 2
         ))
     })
@@ -203,14 +217,19 @@ mod tests {
 
     #[test]
     fn connections_run_out_before_they_have() {
-        assert!(judge_connections("db:1", 10, 151).is_none());
-        let failure = judge_connections("db:1", 140, 151).unwrap();
+        assert!(judge_connections("db:1", 10, 151, 0).is_none());
+        let failure = judge_connections("db:1", 140, 151, 0).unwrap();
         assert_eq!(
             failure.what,
             "the database server db:1 has 11 of 151 connections left"
         );
-        assert!(judge_connections("db:1", 200, 151).is_some());
-        assert!(judge_connections("db:1", 5, 0).is_none(), "not told");
+        assert!(judge_connections("db:1", 200, 151, 0).is_some());
+        assert!(judge_connections("db:1", 5, 0, 0).is_none(), "not told");
+        // The user's own limit, where that is the lower one.
+        let failure = judge_connections("db:1", 10, 151, 25).unwrap();
+        assert!(failure.remedy_text().contains("max_user_connections = 50;"));
+        assert!(judge_connections("db:1", 10, 151, 0).is_none());
+        assert!(judge_connections("db:1", 10, 151, 500).is_none());
     }
 
     #[test]
