@@ -101,8 +101,11 @@ fn silent(paths: &Paths, daemon: &Daemon, probe: &Probe, reason: &str) -> Failur
     }
     // More than are shown: the gate's own lines are among them.
     let tail = units::journal_tail(paths, &unit, 4 * LINES);
-    failure.causes.extend(refused(&tail));
     let secrets = secrets_of_daemons(paths);
+    // A daemon could say so, too.
+    failure
+        .causes
+        .extend(refused(&tail).map(|said| masked(&said, &secrets)));
     let tail: Vec<String> = tail
         .iter()
         .filter_map(|line| shown(line, &secrets))
@@ -145,11 +148,13 @@ fn shown(line: &str, secrets: &[Secret]) -> Option<String> {
         return Some("(a line that may hold a secret is left out)".into());
     }
     // Before anything is cut: half of a secret is not recognised.
-    let mut text = mask_urls(text);
-    for secret in secrets {
-        text = text.replace(secret.expose(), MASK);
-    }
-    Some(text.chars().take(200).collect())
+    Some(masked(text, secrets).chars().take(200).collect())
+}
+
+fn masked(text: &str, secrets: &[Secret]) -> String {
+    secrets.iter().fold(mask_urls(text), |text, secret| {
+        text.replace(secret.expose(), MASK)
+    })
 }
 
 /// The secrets that daemons have, as they stand in their configuration and as

@@ -135,6 +135,9 @@ fn judge_key(
                     .expired
                     .map(|expiry| format!("key {name} expired at {}", time(expiry))),
             ),
+            Some(hash) if let Some(cost) = secrets::excessive_cost(hash) => Judgement::Done(Some(
+                format!("key {name} has a hash of cost {cost} since, which is not tried"),
+            )),
             Some(hash) if secrets::stored_key(hash) == record.fingerprint => contradiction(
                 SYSTEM_KEY,
                 format!(
@@ -190,8 +193,7 @@ fn judge_key(
     }
 }
 
-/// A deployer without transactions stopped before it had stored the secret. What
-/// secret it had in mind is not known, so the agent does not choose one for it.
+/// A hash that nobody can wait for.
 fn too_costly(name: &str, cost: u32, server: &str) -> Judgement {
     contradiction(
         SYSTEM_KEY_NAME,
@@ -204,6 +206,8 @@ fn too_costly(name: &str, cost: u32, server: &str) -> Judgement {
     )
 }
 
+/// A deployer without transactions stopped before it had stored the secret. What
+/// secret it had in mind is not known, so the agent does not choose one for it.
 fn half_a_key(name: &str, server: &str) -> Judgement {
     contradiction(
         SYSTEM_KEY_NAME,
