@@ -14,6 +14,7 @@ use crate::codes;
 use crate::failure::Failure;
 use crate::image::Image;
 use crate::paths::Paths;
+use crate::read;
 use crate::units;
 
 /// For one attempt.
@@ -160,7 +161,7 @@ fn masked(text: &str, secrets: &[Secret]) -> String {
 /// The secrets that daemons have, as they stand in their configuration and as
 /// they are when a URL's encoding is undone: all that one of them could print.
 fn secrets_of_daemons(paths: &Paths) -> Vec<Secret> {
-    let text = fs_err::read_to_string(paths.config()).unwrap_or_default();
+    let text = read::text(&paths.config()).unwrap_or_default();
     let mut secrets: Vec<Secret> = text
         .lines()
         .filter_map(|line| {
