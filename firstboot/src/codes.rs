@@ -89,6 +89,9 @@ codes! {
     CHECK_IMPOSSIBLE = "SF-CHECK-IMPOSSIBLE", Environment, "a check could not be made",
         "What cannot be checked is not taken for granted.",
         "Mend what the cause names, such as a file that cannot be read; for the addresses, see whether `ip -brief address` works on this node.";
+    MACHINE_ID = "SF-MACHINE-ID", Environment, "nothing tells this machine from others",
+        "The cluster's tables know machines by their machine-id and their firmware's product UUID: without both, two nodes would be taken for one, and a copied disk could not be told from the first.",
+        "Make a machine-id and run again: systemd-machine-id-setup && systemctl restart sf-firstboot. If it is gone after the next boot, /etc cannot be written: find out why (findmnt /etc).";
     DISK_FULL = "SF-DISK-FULL", Environment, "this node's disk has no space left",
         "Daemons that cannot write lose instances' data.",
         "Free space on the file system of /var and /srv (`df -h /var /srv`; `journalctl --vacuum-size=100M` drops old logs), or give the node a larger disk.";
@@ -309,6 +312,9 @@ codes! {
     DB_TLS_EXPIRED = "SF-DB-TLS-EXPIRED", Configuration, "the database server's certificate has expired",
         "An expired certificate proves nothing any more.",
         "Renew the server's certificate: put the new one in place of ssl_cert, and run FLUSH SSL. If it has not expired, this node's clock is ahead (`date --utc`).";
+    DB_TLS_EXPIRING = "SF-DB-TLS-EXPIRING", Environment, "the database server's certificate ends soon",
+        "A warning: the agent goes on, but once it has ended no node starts.",
+        "Renew the server's certificate before that: put the new one in place of ssl_cert, and run FLUSH SSL.";
     DB_TLS_NOT_YET_VALID = "SF-DB-TLS-NOT-YET-VALID", Transient, "the database server's certificate is not valid yet",
         "Mostly a clock is wrong: this node's, or that of the machine that made the certificate.",
         "See whose clock is wrong: `date --utc` here and on the machine that made the certificate. This node's: set it: date --utc --set 'YYYY-MM-DD HH:MM' (timedatectl refuses while systemd-timesyncd runs). Better, let it reach a time server: by DHCP, or NTP= in /etc/systemd/timesyncd.conf and systemctl restart systemd-timesyncd. The agent keeps trying, since the clock may just not be synchronised yet.";
@@ -372,6 +378,12 @@ codes! {
     DB_DONOR = "SF-DB-DONOR", Environment, "the Galera node is lent to another node or to a backup",
         "A warning: the agent goes on, but this server lags behind the others meanwhile.",
         "Wait for the state transfer or the backup to end, or name another node of the Galera cluster first in database.dsn.";
+    DB_DAEMON_TLS = "SF-DB-DAEMON-TLS", Environment, "Shaken Fist's daemons talk to the database without TLS",
+        "A warning: the agent goes on, but its release's daemons have no setting for TLS: they log in and send rows where others on that network can read them.",
+        "Keep the way between these nodes and the database private (a network of its own, a VPN). A user that the server demands TLS of (REQUIRE SSL) locks the daemons out.";
+    DB_DAEMON_HOST = "SF-DB-DAEMON-HOST", Environment, "Shaken Fist's daemons know only the first of the DSN's servers",
+        "A warning: the agent goes on, but its release's daemons take one address: when that server is down they have no database, though the agent finds another one.",
+        "Name the address of a load balancer or of a floating IP in front of the servers in database.dsn: it serves agent and daemons.";
     DB_HOST = "SF-DB-HOST", Environment, "one of the hosts in database.dsn cannot be used",
         "A warning: the agent goes on with another host; the day that one is down, there is one less to turn to.",
         "Mend that server, or take it out of database.dsn.";

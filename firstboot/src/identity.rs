@@ -7,6 +7,15 @@ use sha2::{Digest as _, Sha256};
 use crate::paths::Paths;
 use crate::read;
 
+/// Has the machine an identity of its own, by its disk or by its hardware? All
+/// those without one would be taken for one machine.
+pub fn is_known(paths: &Paths) -> bool {
+    let machine_id = read::text(&paths.at("/etc/machine-id")).unwrap_or_default();
+    // What systemd writes until it has made one (machine-id(5)).
+    let made = !matches!(machine_id.trim(), "" | "uninitialized");
+    made || hardware_id(paths).is_some()
+}
+
 /// The instance's identity, 32 hex digits: a hash of the machine-id (which is
 /// itself confidential) and the machine's product UUID, where it has one.
 pub fn instance_id(paths: &Paths) -> String {

@@ -104,7 +104,9 @@ const NOTES: &str = r"
 
 **Clock** (`clock`, `clock-skew`). A clock before the image's own time stamp is wrong beyond doubt: it blocks, and is tried again, since TLS and tokens cannot work. A difference of more than 5 s to the database server's clock warns: which of the two is wrong is not known, and one server with a wrong clock must not keep every node from starting.
 
+**Identity** (`identity`). Machines are known by their machine-id or their firmware's product UUID; UUIDs that makers leave in all their boards do not count. Without either, all such machines would be one.
+
 **Machine** (`memory`, `kvm`, `mtu`). These warn: Shaken Fist runs without KVM, with little memory and on a small MTU, slowly or for small packets, and trials and test machines rely on it. 2 GiB are what the daemons of all roles and the system take. A mesh needs an MTU of 2000 or more, and of `cluster.max_hypervisor_mtu` where that is given.
 
-**Database** (`database`, `database-upkeep`). `schema_versions` must equal what the image's release expects, table by table: its daemons start on nothing else. Older tables are transient (somebody has to run the release's schema command), newer ones refuse. A Galera node that is not in step with its cluster is transient; a donor only warns, since it takes statements and a nightly backup would keep every node from starting. Fewer than 20 free connections warn.
+**Database** (`database`, `database-upkeep`). `schema_versions` must equal what the image's release expects, table by table: its daemons start on nothing else. Older tables are transient (somebody has to run the release's schema command), newer ones refuse. A Galera node that is not in step with its cluster is transient; a donor only warns, since it takes statements and a nightly backup would keep every node from starting. Fewer than 20 free connections warn. What the DSN demands and the daemons of a release cannot do (TLS, several servers: `database-daemons`) warns on the roles whose daemons get the credentials: the agent keeps to it all the same.
 ";

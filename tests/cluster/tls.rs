@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
     date_time_ymd,
 };
+use sf_command::{Cmd, Tool};
 use sf_firstboot::database::Connector;
 use sf_firstboot::failure::Failure;
 use support::{PASSWORD, Server, block_on, connector, shared};
@@ -224,4 +225,102 @@ fn a_server_with_old_tls_alone() {
             .contains("tls_version = TLSv1.2,TLSv1.3"),
         "{failure:?}"
     );
+}
+
+/// What makes certificates that no library of ours would.
+fn openssl(folder: &Path, line: &str) {
+    Cmd::new(Tool::Openssl)
+        .args(line.split_whitespace())
+        .cwd(folder)
+        .run()
+        .unwrap();
+}
+
+/// The handshake itself says no more than that it failed.
+#[test]
+fn a_certificate_that_tls_cannot_use_is_told_by_its_flaw() {
+    let folder = tempfile::tempdir().unwrap();
+    let openssl = |line: &str| openssl(folder.path(), line);
+    let p256 = "EC -pkeyopt ec_paramgen_curve:P-256";
+    openssl(&format!("genpkey -algorithm {p256} -out ca.key"));
+    openssl(
+        "req -x509 -new -key ca.key -subj /CN=Root -days 3650 -out ca.pem \
+         -addext keyUsage=keyCertSign",
+    );
+    let ca = std::fs::read_to_string(folder.path().join("ca.pem")).unwrap();
+    let issue = |algorithm: &str, extensions: Option<&str>| {
+        openssl(&format!("genpkey -algorithm {algorithm} -out db.key"));
+        openssl("req -new -key db.key -subj /CN=db -out db.csr");
+        let extfile = extensions.map_or_else(String::new, |text| {
+            let text = format!("subjectAltName=IP:127.0.0.1\n{text}\n");
+            std::fs::write(folder.path().join("extensions"), text).unwrap();
+            "-extfile extensions".to_owned()
+        });
+        openssl(&format!(
+            "x509 -req -in db.csr -CA ca.pem -CAkey ca.key -days 10 -out db.pem {extfile}"
+        ));
+    };
+    issue(p256, Some("basicConstraints=CA:FALSE"));
+    let server = Server::start(&options(folder.path(), "db").each_ref().map(String::as_str));
+    let dsn = server.database("flaws");
+    let at = |mode: &str| connector(&dsn.replace("disabled", mode)).ca_text(ca.clone());
+    let failure = block_on(at("verify-ca").ageing(&server.address().to_string())).unwrap();
+    assert_eq!(failure.code.id, "SF-DB-TLS-EXPIRING");
+    let left = |days: &str| failure.what.ends_with(&format!("UTC: {days} days left"));
+    assert!(left("9") || left("10"), "{failure}");
+    let unlooked = block_on(at("required").ageing(&server.address().to_string()));
+    assert!(unlooked.is_none(), "{unlooked:?}");
+
+    let p521 = "EC -pkeyopt ec_paramgen_curve:P-521";
+    for (algorithm, extensions, in_every_mode, said) in [
+        (
+            p521,
+            Some(""),
+            true,
+            "the key of CN=db is ECDSA with P-521, which TLS in the agent cannot use",
+        ),
+        (
+            p256,
+            None,
+            true,
+            "CN=db is of X.509 version 1, which has neither names nor usages",
+        ),
+        (
+            p256,
+            Some("basicConstraints=CA:TRUE"),
+            false,
+            "CN=db is the certificate of an authority itself (CA:TRUE)",
+        ),
+        (
+            p256,
+            Some("extendedKeyUsage=clientAuth"),
+            false,
+            "CN=db is not meant for servers (extended key usage without serverAuth)",
+        ),
+    ] {
+        issue(algorithm, extensions);
+        server.admin().run("FLUSH SSL");
+        for mode in ["required", "verify-ca", "verify-identity"] {
+            if mode == "required" && !in_every_mode {
+                assert!(attempt(&at(mode)).unwrap().is_some(), "{said}");
+                continue;
+            }
+            let failure = refused(&at(mode), "SF-DB-TLS");
+            assert!(
+                failure.what.ends_with(&format!(
+                    "has an unusable certificate: {said}, and the DSN says ssl-mode={mode}"
+                )),
+                "{failure}"
+            );
+            let remedy = failure.remedy_text();
+            assert!(remedy.contains("FLUSH SSL"), "{remedy}");
+            assert!(
+                failure
+                    .causes
+                    .join(" ")
+                    .contains("the server shows: subject CN=db"),
+                "{failure:?}"
+            );
+        }
+    }
 }

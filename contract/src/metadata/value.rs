@@ -72,7 +72,14 @@ pub(super) fn may_be_shown(text: &str) -> bool {
     let assigns = text
         .split_once('=')
         .is_some_and(|(_, rest)| rest.contains(['"', '\'']));
-    !assigns && !several_lines(text) && !has_user(text) && mask_urls(text) == text
+    !assigns && holds_no_secret(text)
+}
+
+/// May the value of a setting be shown whose name says nothing of a secret? Not
+/// one of several lines, such as a key in PEM, nor one that carries a password in
+/// front of a host or in a URL's query.
+pub fn holds_no_secret(text: &str) -> bool {
+    !several_lines(text) && !has_user(text) && mask_urls(text) == text
 }
 
 fn several_lines(text: &str) -> bool {

@@ -2,7 +2,8 @@
 //! that bcrypt takes.
 
 use serde_json::Value;
-use sf_contract::secret::{MASK, Secret, has_user, is_secret_key, mask_urls};
+use sf_contract::metadata::value::holds_no_secret;
+use sf_contract::secret::{MASK, Secret, is_secret_key, mask_urls};
 
 use super::observe::{Observed, StoredKey};
 use super::operation::{Operation, plain_text, same_value};
@@ -316,7 +317,8 @@ fn show(key: &str, value: &Value) -> String {
     let text = plain_text(value);
     let masked = mask_urls(&text);
     // What is masked at its place may be shown around it; what is not, not at all.
-    if is_secret_key(key) || (masked == text && has_user(&text)) {
+    let told = holds_no_secret(&text) || (masked != text && !text.contains(['\n', '\r']));
+    if is_secret_key(key) || !told {
         MASK.to_owned()
     } else {
         format!("\"{masked}\"")

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use sf_contract::metadata::node::NodeMetadata;
-use sf_contract::metadata::value::SettingText;
+use sf_contract::metadata::value::{SettingText, holds_no_secret};
 use sf_contract::release::{Setting, SettingValue};
 use sf_contract::role::Role;
-use sf_contract::secret::{MASK, Secret, has_user, is_secret_key, mask_urls};
+use sf_contract::secret::{MASK, Secret, is_secret_key};
 
 use super::FromCluster;
 use crate::codes;
@@ -276,15 +276,10 @@ fn unfit(key: &str, value: &Value<'_>, forbidden: &str) -> Option<Failure> {
     )
 }
 
-/// Nothing of a value that is a secret by its name, or that may be one: a text of
-/// several lines, such as a key in PEM, or one with a password in a URL.
+/// Nothing of a value that is a secret by its name, or that may hold one.
 fn shown(key: &str, text: &SettingText) -> String {
     let text = text.to_string();
-    let hidden = is_secret_key(key)
-        || text.contains(['\n', '\r'])
-        || has_user(&text)
-        || mask_urls(&text) != text;
-    if hidden {
+    if is_secret_key(key) || !holds_no_secret(&text) {
         return MASK.into();
     }
     let start: String = text.chars().take(80).collect();

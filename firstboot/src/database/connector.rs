@@ -356,6 +356,21 @@ impl Connector {
         tls::authorities_of(file).map_err(|failure| failure.value(self.dsn.to_string()))
     }
 
+    /// Whom the DSN's mode trusts to have issued the server's certificate, and
+    /// where they stand; `None` where it trusts everybody.
+    pub(super) fn trusted(&self) -> Option<(Vec<pki::Certificate>, String)> {
+        if !self.dsn.ssl_mode().verifies() {
+            return None;
+        }
+        let field = match (self.dsn.ssl_ca(), &self.ca) {
+            (Some(file), _) => file.to_owned(),
+            (None, Some(Ca::File(file))) => file.display().to_string(),
+            (None, Some(Ca::Text(_))) => "pki.ca".into(),
+            (None, None) => tls::SYSTEM.into(),
+        };
+        Some((pki::certificates(&self.authorities().ok()?), field))
+    }
+
     /// The authority as remedies name it.
     pub(super) fn authority(&self) -> String {
         match (self.dsn.ssl_ca(), &self.ca) {

@@ -3,13 +3,17 @@
 
 use std::time::Instant;
 
+use sf_contract::metadata::dsn::HostPort;
+
 use super::connector::{Connector, Target};
 use super::grants::{self, quoted};
 use super::probe::{self, Greeting};
 use super::tls::{self, Fault};
 use super::trouble::{EXPIRED, NoConnection, SqlError, describe, number};
+use crate::clock;
 use crate::codes::{self, Code};
 use crate::failure::Failure;
+use crate::pki::{self, Flaw};
 
 impl Connector {
     pub(super) fn failure(&self, code: &'static Code, what: String) -> Failure {
@@ -249,53 +253,45 @@ impl Connector {
     }
 
     async fn no_tls(&self, target: &Target<'_>, error: &sqlx::Error) -> Failure {
-        let (name, mode) = (target.name(), self.dsn.ssl_mode());
+        let name = target.name();
         let fault = Fault::of(error);
-        let mut failure = self.failure(
-            fault.code(),
-            format!(
-                "the database at {name} {}, and the DSN says ssl-mode={mode}",
-                fault.text()
-            ),
-        );
         let Target::Host(host) = target else {
-            return failure;
+            return self.tls_failure(fault, &name, fault.text());
         };
-        let shown = if fault.is_about_the_certificate() {
-            tls::certificate_of(host).await
+        let shown = if fault.shows() {
+            tls::shown_by(host).await
         } else {
-            None
+            Vec::new()
         };
-        let names = shown
-            .as_ref()
-            .filter(|shown| !shown.names.is_empty())
-            .map_or_else(|| "no name".to_owned(), |shown| shown.names.join(", "));
-        let remedy = match fault {
-            Fault::Absent => Some(format!(
-                "Set ssl_cert and ssl_key on the server, or write ssl-mode=preferred in \
-                 database.dsn instead of {mode}, knowing that the password then crosses the \
-                 network in a form that can be replayed."
-            )),
-            Fault::Issuer => Some(format!(
-                "The certificate must come from {}. MariaDB 11.4 and newer make one of their own \
-                 when ssl_cert is not set, which nobody can verify.",
-                self.authority()
-            )),
-            Fault::Name => Some(format!(
-                "The DSN calls it {}, the certificate is for {names}: write one of these in \
-                 database.dsn, or have the certificate issued with subjectAltName for {}.",
-                host.host, host.host
-            )),
-            Fault::Other => Some(format!(
-                "The server's certificate must come from {}, be in date and name {}.",
-                self.authority(),
-                host.host
-            )),
-            Fault::Expired | Fault::NotYetValid | Fault::Protocol => None,
+        let mut failure = match self.flaw(fault, &shown) {
+            Some(flaw) if fault == Fault::Issuer && flaw.remedy.is_none() => {
+                // Who is missing in the chain, in more words.
+                let mut failure = self.tls_failure(fault, &name, fault.text());
+                failure.causes.push(flaw.what);
+                self.with_remedy(failure, fault, host, &shown)
+            }
+            Some(Flaw { what, remedy }) => {
+                let fault = match fault {
+                    Fault::Protocol => Fault::Other,
+                    other => other,
+                };
+                let failure = self.tls_failure(
+                    fault,
+                    &name,
+                    &format!("has an unusable certificate: {what}"),
+                );
+                match remedy {
+                    Some(remedy) => failure.remedy(format!(
+                        "{remedy} Put it in place of the server's ssl_cert (and ssl_key), and run FLUSH SSL."
+                    )),
+                    None => self.with_remedy(failure, fault, host, &shown),
+                }
+            }
+            None => {
+                let failure = self.tls_failure(fault, &name, fault.text());
+                self.with_remedy(failure, fault, host, &shown)
+            }
         };
-        if let Some(remedy) = remedy {
-            failure = failure.remedy(remedy);
-        }
         if fault == Fault::NotYetValid {
             failure = failure.next_command("timedatectl status");
         } else if fault != Fault::Absent {
@@ -303,10 +299,101 @@ impl Connector {
                 "openssl s_client -starttls mysql -connect {name} </dev/null"
             ));
         }
-        if let Some(shown) = shown {
+        if let Some(shown) = shown.first() {
             failure.causes.push(format!("the server shows: {shown}"));
         }
         failure
+    }
+
+    fn tls_failure(&self, fault: Fault, name: &str, what: &str) -> Failure {
+        self.failure(
+            fault.code(),
+            format!(
+                "the database at {name} {what}, and the DSN says ssl-mode={}",
+                self.dsn.ssl_mode()
+            ),
+        )
+    }
+
+    /// What is wrong with the certificate, where the handshake does not say it.
+    fn flaw(&self, fault: Fault, shown: &[pki::Certificate]) -> Option<Flaw> {
+        if !fault.is_vague() {
+            return None;
+        }
+        let trusted = self.trusted();
+        let trusted = trusted
+            .as_ref()
+            .map(|(all, field)| (all.as_slice(), field.as_str()));
+        pki::flaw(shown, trusted, clock::now_seconds())
+    }
+
+    fn with_remedy(
+        &self,
+        failure: Failure,
+        fault: Fault,
+        host: &HostPort,
+        shown: &[pki::Certificate],
+    ) -> Failure {
+        let mode = self.dsn.ssl_mode();
+        let names = shown
+            .first()
+            .filter(|shown| !shown.names.is_empty())
+            .map_or_else(|| "no name".to_owned(), |shown| shown.names.join(", "));
+        let remedy = match fault {
+            Fault::Absent => format!(
+                "Set ssl_cert and ssl_key on the server, or write ssl-mode=preferred in \
+                 database.dsn instead of {mode}, knowing that the password then crosses the \
+                 network in a form that can be replayed."
+            ),
+            Fault::Issuer => format!(
+                "The certificate must come from {}. MariaDB 11.4 and newer make one of their own \
+                 when ssl_cert is not set, which nobody can verify.",
+                self.authority()
+            ),
+            Fault::Name => format!(
+                "The DSN calls it {}, the certificate is for {names}: write one of these in \
+                 database.dsn, or have the certificate issued with subjectAltName for {}.",
+                host.host, host.host
+            ),
+            Fault::Other if mode.verifies() => format!(
+                "The server's certificate must come from {}, be in date and name {}. The server's \
+                 error log may say more.",
+                self.authority(),
+                host.host
+            ),
+            Fault::Other => "See what the server's error log says of this handshake, and whether \
+                             its certificate and key are sound (the next command)."
+                .into(),
+            Fault::Expired | Fault::NotYetValid | Fault::Protocol => return failure,
+        };
+        failure.remedy(remedy)
+    }
+
+    /// What of the server's certificate works today, and will not for long;
+    /// `None` where nobody looks at its dates, or it shows none.
+    pub async fn ageing(&self, server: &str) -> Option<Failure> {
+        if !self.dsn.ssl_mode().verifies() {
+            return None;
+        }
+        let host = self
+            .dsn
+            .hosts()
+            .iter()
+            .find(|host| host.to_string() == server)?;
+        let shown = tls::shown_by(host).await;
+        let now = clock::now_seconds();
+        let own = shown.first().filter(|own| own.ends_soon(now))?;
+        let failure = self.failure(
+            &codes::DB_TLS_EXPIRING,
+            format!(
+                "the certificate of the database at {server} expires on {}: {} left",
+                pki::day(own.not_after),
+                pki::days_until(own.not_after, now)
+            ),
+        );
+        Some(failure.next_command(format!(
+            "openssl s_client -starttls mysql -connect {server} </dev/null"
+        )))
     }
 }
 

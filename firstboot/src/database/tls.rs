@@ -130,11 +130,14 @@ impl Fault {
 
     /// Is it worth a second connection to see the certificate? Not where the
     /// agent tries again and again: a server counts broken connections.
-    pub(super) fn is_about_the_certificate(self) -> bool {
-        matches!(
-            self,
-            Self::Issuer | Self::Expired | Self::Name | Self::Other
-        )
+    pub(super) fn shows(self) -> bool {
+        !matches!(self, Self::Absent | Self::NotYetValid)
+    }
+
+    /// Does the handshake leave open what is wrong with the certificate? Old
+    /// protocols are one reason for which no cipher is found, the key another.
+    pub(super) fn is_vague(self) -> bool {
+        matches!(self, Self::Issuer | Self::Protocol | Self::Other)
     }
 
     /// What is wrong, after "the database at db1:3306".
@@ -146,21 +149,24 @@ impl Fault {
             Self::NotYetValid => "has a certificate that is not valid yet",
             Self::Name => "has a certificate for another name",
             Self::Protocol => "speaks neither TLS 1.2 nor 1.3 with a cipher that is safe",
-            Self::Other => "ends the TLS handshake",
+            Self::Other => "and this node could not agree on TLS",
         }
     }
 }
 
-/// The certificate that the server shows, whoever it is. Sends no password: the
-/// handshake is broken off as soon as the certificate is there.
-pub(super) async fn certificate_of(host: &HostPort) -> Option<Certificate> {
+/// The certificates that the server shows, its own first, whoever it is; empty when
+/// it shows none. Sends no password: the handshake is broken off as soon as they
+/// are there.
+pub(super) async fn shown_by(host: &HostPort) -> Vec<Certificate> {
     let host = host.clone();
     tokio::task::spawn_blocking(move || look(&host))
         .await
-        .ok()?
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
-fn look(host: &HostPort) -> Option<Certificate> {
+fn look(host: &HostPort) -> Option<Vec<Certificate>> {
     let address = (host.host.as_str(), host.port)
         .to_socket_addrs()
         .ok()?
@@ -194,25 +200,31 @@ fn look(host: &HostPort) -> Option<Certificate> {
     let mut client = ClientConnection::new(Arc::new(config), name).ok()?;
     // Seen ends the handshake, so this never succeeds.
     let _ = client.complete_io(&mut stream);
-    let der = seen.0.lock().ok()?.take()?;
-    Certificate::parse(&der).ok()
+    let shown = std::mem::take(&mut *seen.0.lock().ok()?);
+    let (own, between) = shown.split_first()?;
+    let own = Certificate::parse(own).ok()?;
+    let between = between
+        .iter()
+        .filter_map(|der| Certificate::parse(der).ok());
+    Some(std::iter::once(own).chain(between).collect())
 }
 
-/// Keeps the server's certificate and refuses it.
+/// Keeps the server's certificates and refuses them.
 #[derive(Debug, Default)]
-struct Seen(Mutex<Option<Vec<u8>>>);
+struct Seen(Mutex<Vec<Vec<u8>>>);
 
 impl ServerCertVerifier for Seen {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         if let Ok(mut seen) = self.0.lock() {
-            *seen = Some(end_entity.to_vec());
+            let all = std::iter::once(end_entity).chain(intermediates);
+            *seen = all.map(|one| one.to_vec()).collect();
         }
         Err(Error::General("only looked at".into()))
     }
@@ -235,9 +247,18 @@ impl ServerCertVerifier for Seen {
         self.verify_tls12_signature(message, cert, dss)
     }
 
+    /// Also what cannot be verified: a server shows no certificate to a client
+    /// that does not know its key's kind, and then nobody could say so.
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::ring::default_provider()
+        let mut schemes = rustls::crypto::ring::default_provider()
             .signature_verification_algorithms
-            .supported_schemes()
+            .supported_schemes();
+        schemes.extend([
+            SignatureScheme::ECDSA_NISTP521_SHA512,
+            SignatureScheme::ED448,
+            SignatureScheme::ECDSA_SHA1_Legacy,
+            SignatureScheme::RSA_PKCS1_SHA1,
+        ]);
+        schemes
     }
 }

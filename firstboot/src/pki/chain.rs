@@ -214,6 +214,10 @@ pub(super) fn explain(
             ),
             "Have it issued by an authority: its certificate says CA:TRUE.",
         ),
+        E::CaUsedAsEndEntity => reason(
+            format!("{subject} is the certificate of an authority itself (CA:TRUE)"),
+            "Have a certificate issued by the authority, one that is none itself (CA:FALSE), with a key of its own.",
+        ),
         E::UnsupportedCertVersion => reason(
             format!("{subject} is of X.509 version 1, which has neither names nor usages"),
             "Have it issued with extensions, as version 3: openssl x509 -req needs -extfile for that.",

@@ -47,6 +47,8 @@ pub struct Certificate {
     pub(super) signature: String,
     /// Length of the public key, where it is RSA.
     pub(super) rsa_bits: Option<usize>,
+    /// `ECDSA with P-521, which ...`: why TLS cannot use its key.
+    pub(super) unusable_key: Option<String>,
     /// The public key's bits.
     pub(super) public_key: Vec<u8>,
     pub(super) raw_subject: Vec<u8>,
@@ -89,6 +91,7 @@ impl Certificate {
                 Ok(PublicKey::RSA(key)) => Some(key.key_size()),
                 _ => None,
             },
+            unusable_key: super::key::public_kind(read.public_key().raw),
             public_key: read.public_key().subject_public_key.data.to_vec(),
             raw_subject: read.subject().as_raw().to_vec(),
             raw_issuer: read.issuer().as_raw().to_vec(),
@@ -102,7 +105,7 @@ impl Certificate {
     }
 
     /// Valid, and to be warned about.
-    pub(super) fn ends_soon(&self, now: i64) -> bool {
+    pub fn ends_soon(&self, now: i64) -> bool {
         self.valid(now) && self.not_after - now <= WARN_DAYS * DAY
     }
 

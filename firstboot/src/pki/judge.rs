@@ -292,7 +292,7 @@ impl Court {
                     format!(
                         "{subject} expires on {}: {} left",
                         day(one.not_after),
-                        days((one.not_after - now) / DAY)
+                        days_until(one.not_after, now)
                     ),
                 )
                 .remedy(if self.spare.contains(&one.der) {
@@ -473,6 +473,11 @@ fn about(
     what: impl AsRef<str>,
 ) -> Failure {
     failure(code, item, what).value(certificate.to_string())
+}
+
+/// How long it is until then, in days.
+pub fn days_until(then: i64, now: i64) -> String {
+    days((then - now) / DAY)
 }
 
 fn days(count: i64) -> String {

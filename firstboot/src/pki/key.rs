@@ -29,7 +29,6 @@ pub(super) fn public_half(block: &Block) -> Option<Vec<u8>> {
 /// Why TLS cannot use a key: `RSA of 1024 bits: 2048 are the least that is
 /// safe`. `None` when it should be usable, so that it must be damaged.
 pub(super) fn kind(block: &Block) -> Option<String> {
-    let unknown = |kind: &str| Some(format!("{kind}, which TLS in the agent cannot use"));
     if block.label == "OPENSSH PRIVATE KEY" {
         return Some("one of SSH, in OpenSSH's own form, and none of a certificate".into());
     }
@@ -49,10 +48,29 @@ pub(super) fn kind(block: &Block) -> Option<String> {
         })?;
         return elliptic(&parse_der(curve.as_slice().ok()?).ok()?.1);
     }
-    let algorithm = parts.get(1)?.as_sequence().ok()?;
     let inner = parts.get(2)?.as_slice().ok()?;
+    of_algorithm(parts.get(1)?, || {
+        rsa(parse_der(inner).ok()?.1.as_sequence().ok()?)
+    })
+}
+
+/// The same of the public key in a certificate, a `SubjectPublicKeyInfo`.
+pub(super) fn public_kind(der: &[u8]) -> Option<String> {
+    let (_, info) = parse_der(der).ok()?;
+    let parts = info.as_sequence().ok()?;
+    let bits = parts.get(1)?.as_bitstring().ok()?;
+    of_algorithm(parts.first()?, || {
+        let (_, key) = parse_der(bits.data).ok()?;
+        let key = key.as_sequence().ok()?;
+        strength(key.first()?, key.get(1)?)
+    })
+}
+
+/// Of the key whose algorithm that is; `rsa` knows about one of RSA.
+fn of_algorithm(algorithm: &BerObject<'_>, rsa: impl FnOnce() -> Option<String>) -> Option<String> {
+    let algorithm = algorithm.as_sequence().ok()?;
     match algorithm.first()?.as_oid().ok()?.to_id_string().as_str() {
-        "1.2.840.113549.1.1.1" => rsa(parse_der(inner).ok()?.1.as_sequence().ok()?),
+        "1.2.840.113549.1.1.1" => rsa(),
         "1.2.840.10045.2.1" => elliptic(algorithm.get(1)?),
         "1.2.840.113549.1.1.10" => unknown("RSA for PSS signatures alone (RSASSA-PSS)"),
         "1.2.840.10040.4.1" => unknown("DSA"),
@@ -62,10 +80,19 @@ pub(super) fn kind(block: &Block) -> Option<String> {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what its callers give back")]
+fn unknown(kind: &str) -> Option<String> {
+    Some(format!("{kind}, which TLS in the agent cannot use"))
+}
+
 /// The parts of an `RSAPrivateKey`: version, modulus, public exponent and more.
 fn rsa(parts: &[BerObject<'_>]) -> Option<String> {
-    let bits = parts.get(1)?.as_biguint().ok()?.bits();
-    let exponent = parts.get(2)?.as_biguint().ok()?;
+    strength(parts.get(1)?, parts.get(2)?)
+}
+
+fn strength(modulus: &BerObject<'_>, exponent: &BerObject<'_>) -> Option<String> {
+    let bits = modulus.as_biguint().ok()?.bits();
+    let exponent = exponent.as_biguint().ok()?;
     match bits {
         ..2048 => Some(format!(
             "RSA of {bits} bits: 2048 are the least that is safe"

@@ -14,12 +14,14 @@ mod judge;
 mod key;
 mod pem;
 mod read;
+mod server;
 
 pub(crate) use der::converted;
 pub use der::{Thing, der_thing};
 pub use facts::{Certificate, WARN_DAYS, day};
-pub use judge::{Item, Set, Usage, Verdict, judge};
+pub use judge::{Item, Set, Usage, Verdict, days_until, judge};
 pub use pem::certificates;
+pub use server::{Flaw, flaw};
 
 #[cfg(test)]
 mod tests;

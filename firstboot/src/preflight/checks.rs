@@ -32,6 +32,15 @@ pub static CHECKS: &[Check] = &[
         run: |context| now(Ok(settings::plan(context))),
     },
     Check {
+        id: "database-daemons",
+        severity: Severity::Warns,
+        about: "Shaken Fist's daemons, which know less of databases than the agent, can do what the DSN says",
+        on_node: false,
+        timely: false,
+        codes: &[&codes::DB_DAEMON_TLS, &codes::DB_DAEMON_HOST],
+        run: |context| now(Ok(settings::daemons(context))),
+    },
+    Check {
         id: "pki",
         severity: Severity::Blocks,
         about: "certificates parse, come from their authority, are in date, name this node, fit their key and use",
@@ -65,6 +74,15 @@ pub static CHECKS: &[Check] = &[
             &codes::PKI_MODE,
         ],
         run: |context| now(Ok(pki::lasting(context))),
+    },
+    Check {
+        id: "identity",
+        severity: Severity::Blocks,
+        about: "the machine can be told from others, by its machine-id or its firmware's product UUID",
+        on_node: true,
+        timely: false,
+        codes: &[&codes::MACHINE_ID],
+        run: |context| now(Ok(machine::identity(context))),
     },
     Check {
         id: "disk-space",
@@ -167,10 +185,15 @@ pub static CHECKS: &[Check] = &[
     Check {
         id: "database-upkeep",
         severity: Severity::Warns,
-        about: "the database server has connections to spare, its Galera node is not lent to another, and the DSN's other hosts work (check alone)",
+        about: "the database server has connections to spare, and its Galera node is not lent to another; in check alone: its certificate, where ssl-mode verifies it, lasts a month, and the DSN's other hosts work",
         on_node: false,
         timely: false,
-        codes: &[&codes::DB_CONNECTIONS, &codes::DB_DONOR, &codes::DB_HOST],
+        codes: &[
+            &codes::DB_CONNECTIONS,
+            &codes::DB_DONOR,
+            &codes::DB_TLS_EXPIRING,
+            &codes::DB_HOST,
+        ],
         run: |context| Box::pin(cluster::upkeep(context)),
     },
     Check {

@@ -157,6 +157,7 @@ pub(super) async fn upkeep(context: &mut Context<'_>) -> Result<Found, Failure> 
     let mut findings = standing.warnings();
     if context.rehearse {
         let connector = context.node.connector();
+        findings.extend(connector.ageing(session.server()).await);
         findings.extend(
             connector
                 .others(session)

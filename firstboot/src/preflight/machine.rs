@@ -5,6 +5,7 @@ use sf_contract::role::Role;
 use super::{Context, Found};
 use crate::codes;
 use crate::failure::Failure;
+use crate::identity;
 
 /// State, logs and the daemons' start need about a tenth of this.
 const ROOM: u64 = 256 << 20;
@@ -12,6 +13,22 @@ const ROOM: u64 = 256 << 20;
 /// Shaken Fist's daemons with all roles take 1049 MiB, the system under them
 /// the rest; a machine sold as 2 GiB has a little less.
 const MEMORY: u64 = 1900;
+
+/// What tells this machine from others, and a copied disk from the first.
+pub(super) fn identity(context: &Context<'_>) -> Found {
+    if identity::is_known(context.paths) {
+        return Found::passed();
+    }
+    let failure = Failure::new(
+        &codes::MACHINE_ID,
+        "this machine has neither a machine-id nor a product UUID: nothing tells it from others",
+    )
+    .source("/etc/machine-id")
+    .next_command("ls -lZ /etc/machine-id; findmnt /etc");
+    Found::Failed {
+        findings: vec![failure],
+    }
+}
 
 /// Room on the file systems that hold state.
 pub(super) fn disk_space(context: &Context<'_>) -> Result<Found, Failure> {

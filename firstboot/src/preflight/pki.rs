@@ -24,10 +24,14 @@ pub(super) fn sound(context: &Context<'_>) -> Found {
     if !findings.is_empty() {
         return Found::Failed { findings };
     }
-    let shown: Vec<String> = verdicts
+    let mut shown: Vec<String> = verdicts
         .iter()
         .filter_map(|verdict| Some(verdict.leaf.as_ref()?.to_string()))
         .collect();
+    let given = &context.node.metadata().pki;
+    if given.certificate.is_some() && given.ca.is_none() {
+        shown.push("no pki.ca is given: whose it is was not judged".into());
+    }
     if shown.is_empty() {
         Found::passed()
     } else {

@@ -35,41 +35,44 @@ pub(super) fn render(context: &Context<'_>) -> Found {
     if !findings.is_empty() {
         return Found::Failed { findings };
     }
-    if !settings::gives_database(&node.image) {
-        return Found::passed();
-    }
-    let plainly = cannot_do(&metadata.database.dsn);
-    if plainly.is_empty() {
-        return Found::passed();
-    }
-    for text in &plainly {
-        tracing::warn!("{text}");
-    }
-    Found::noted(plainly.join("; "))
+    Found::passed()
 }
 
-/// What of the DSN the agent keeps to, and Shaken Fist's own daemons, which get
-/// the credentials on this role, have no settings for.
-fn cannot_do(dsn: &Dsn) -> Vec<String> {
-    let mut plainly = Vec::new();
-    if dsn.ssl_mode().demands_tls() {
-        plainly.push(
-            "database.dsn demands TLS: this agent keeps to it, but Shaken Fist's own daemons, \
-             which get the credentials on this role, cannot speak it"
-                .to_owned(),
-        );
+/// What of the DSN the agent keeps to, and Shaken Fist's own daemons have no
+/// settings for.
+pub(super) fn daemons(context: &Context<'_>) -> Found {
+    if !settings::gives_database(&context.node.image) {
+        return Found::skipped("this role's daemons get no credentials of the database");
     }
-    if dsn.hosts().len() > 1 {
-        plainly.push(format!(
-            "database.dsn names {} servers: this agent tries them in turn, but Shaken Fist's own \
-             daemons take one and get the first, {}:{}; a load balancer's address in front of \
-             them serves both",
-            dsn.hosts().len(),
-            dsn.host(),
-            dsn.port()
+    Found::judged(cannot_do(&context.node.metadata().database.dsn))
+}
+
+fn cannot_do(dsn: &Dsn) -> Vec<Failure> {
+    let finding = |code, what: String| Failure::new(code, what).value(dsn.to_string());
+    let mut findings = Vec::new();
+    if dsn.ssl_mode().demands_tls() {
+        findings.push(finding(
+            &codes::DB_DAEMON_TLS,
+            format!(
+                "database.dsn says ssl-mode={}: this agent keeps to it, but Shaken Fist's own \
+                 daemons, which get the credentials on this role, cannot speak TLS",
+                dsn.ssl_mode()
+            ),
         ));
     }
-    plainly
+    if dsn.hosts().len() > 1 {
+        findings.push(finding(
+            &codes::DB_DAEMON_HOST,
+            format!(
+                "database.dsn names {} servers: this agent tries them in turn, but Shaken Fist's \
+                 own daemons take one and get the first, {}:{}",
+                dsn.hosts().len(),
+                dsn.host(),
+                dsn.port()
+            ),
+        ));
+    }
+    findings
 }
 
 /// Makes the bootstrap's plan, and throws it away.
@@ -86,15 +89,14 @@ mod tests {
 
     #[test]
     fn what_the_daemons_cannot_do_is_said_plainly() {
-        let said = |dsn: &str| cannot_do(&dsn.parse().unwrap()).join("; ");
-        assert_eq!(said("mysql://sf:pw@db1/sf?ssl-mode=disabled"), "");
+        let said = |dsn: &str| cannot_do(&dsn.parse().unwrap());
+        let codes = |dsn: &str| said(dsn).iter().map(|one| one.code.id).collect::<Vec<_>>();
+        assert!(said("mysql://sf:pw@db1/sf?ssl-mode=disabled").is_empty());
         let several = said("mysql://sf:pw@db1:3307,db2/sf?ssl-mode=disabled");
+        let several = several[0].to_string();
         assert!(several.contains("names 2 servers") && several.contains("get the first, db1:3307"));
-        let both = said("mysql://sf:pw@db1,db2/sf?ssl-mode=verify-identity");
-        assert!(
-            both.contains("demands TLS") && both.contains("; database.dsn names"),
-            "{both}"
-        );
-        assert!(!both.contains("pw"), "{both}");
+        let both = "mysql://sf:pw@db1,db2/sf?ssl-mode=verify-identity";
+        assert_eq!(codes(both), ["SF-DB-DAEMON-TLS", "SF-DB-DAEMON-HOST"]);
+        assert!(!format!("{:?}", said(both)).contains("pw"), "{both}");
     }
 }

@@ -48,8 +48,10 @@ fn a_check_rehearses_and_changes_nothing() {
         [
             "settings",
             "bootstrap-plan",
+            "database-daemons",
             "pki",
             "pki-upkeep",
+            "identity",
             "disk-space",
             "memory",
             "kvm",

@@ -43,8 +43,10 @@ fn a_check_ends_with_what_the_node_would_do() {
     insta::assert_snapshot!(plain(&ran, &server), @"
     ok    settings         every setting that the release needs has a value that its file can hold
     ok    bootstrap-plan   what is to be established in the cluster is acceptable
+    ok    database-daemons Shaken Fist's daemons, which know less of databases than the agent, can do what the DSN says
     skip  pki              the metadata gives no certificates
     skip  pki-upkeep       the metadata gives no certificates
+    node  identity         checked on the node only
     node  disk-space       checked on the node only
     node  memory           checked on the node only
     node  kvm              checked on the node only
@@ -52,7 +54,7 @@ fn a_check_ends_with_what_the_node_would_do() {
     node  mtu              checked on the node only
     node  clock            checked on the node only
     ok    database         127.0.0.1:PORT is VERSION, unencrypted (ssl-mode=preferred)
-    ok    database-upkeep  the database server has connections to spare, its Galera node is not lent to another, and the DSN's other hosts work (check alone)
+    ok    database-upkeep  the database server has connections to spare, and its Galera node is not lent to another; in check alone: its certificate, where ssl-mode verifies it, lasts a month, and the DSN's other hosts work
     ok    clock-skew       the clock of 127.0.0.1:PORT is within 5 s of this one
     node  membership       checked on the node only
     ok    bootstrap        cluster-series would be created, namespace/system would be created, key/system/deploy would be created, auth-secret-seed would be created; not rehearsed: the tables are not there yet; the grants to make them are
@@ -69,7 +71,7 @@ fn a_check_ends_with_what_the_node_would_do() {
       write      /etc/hostname (0644 root:root)
       write      /etc/hosts (0644 root:root)
       start      sf-database.service, sf-api.service, sf-net.service
-      check      on the node only: disk-space, memory, kvm, addresses, mtu, clock, membership
+      check      on the node only: identity, disk-space, memory, kvm, addresses, mtu, clock, membership
 
     Not rehearsed: the bootstrap (the tables are not there yet; the grants to make them are).
     Not rehearsed: the gate's passage (the tables are not there yet; the grants to make them are).

@@ -188,3 +188,98 @@ fn who_is_not_root_is_told_so() {
     assert_eq!(failure.code(), Some(64), "{failure}");
     contains(failure.stderr(), &["SF-NOT-ROOT", "sudo"]);
 }
+
+/// The findings of one check, by `check --json`.
+fn findings(node: &Node, id: &str) -> Vec<serde_json::Value> {
+    let ran = node.agent(&["check", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["id"] == id).unwrap();
+    check["findings"].as_array().cloned().unwrap_or_default()
+}
+
+fn finds(node: &Node, id: &str, code: &str, said: &str) {
+    let found = findings(node, id);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0]["code"], code);
+    let what = found[0]["what"].as_str().unwrap();
+    assert!(what.contains(said), "{what}");
+}
+
+#[test]
+fn a_machine_that_is_too_small_or_does_not_virtualise_is_told_and_goes_on() {
+    let server = Server::started();
+    let node = Node::new("single-node");
+    node.metadata(server.port, "");
+    for id in ["memory", "kvm"] {
+        assert!(findings(&node, id).is_empty(), "{id}");
+    }
+    let write = |path: &str, text: &str| std::fs::write(node.root().join(path), text).unwrap();
+    write("proc/meminfo", "MemTotal:        1048576 kB\n");
+    finds(&node, "memory", "SF-MEMORY-LOW", "has 1024 MiB of memory");
+    write("proc/cpuinfo", "flags\t\t: fpu hypervisor\n");
+    finds(&node, "kvm", "SF-KVM-MISSING", "is a virtual machine");
+    write("proc/cpuinfo", "flags\t\t: fpu svm\n");
+    std::fs::remove_file(node.root().join("dev/kvm")).unwrap();
+    finds(&node, "kvm", "SF-KVM-MISSING", "/dev/kvm cannot be used");
+    // Warnings both: the node comes up, and says them.
+    let ran = node.agent(&["run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    contains(&ran.stderr, &["SF-MEMORY-LOW", "SF-KVM-MISSING"]);
+}
+
+#[test]
+fn clocks_are_compared_with_the_image_and_with_the_servers() {
+    let mut server = Server::prepared();
+    server.clock = Some("-90s");
+    server.start();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    finds(
+        &node,
+        "clock-skew",
+        "SF-CLOCK-SKEW",
+        "90 s behind this machine's",
+    );
+    let manifest = node.root().join("usr/lib/sf-image/manifest.json");
+    let manifest = std::fs::File::open(manifest).unwrap();
+    let tomorrow = std::time::SystemTime::now() + std::time::Duration::from_hours(24);
+    manifest.set_modified(tomorrow).unwrap();
+    finds(
+        &node,
+        "clock",
+        "SF-CLOCK-WRONG",
+        "but its image was made on",
+    );
+    node.edit("wait = \"20s\"", "wait = \"1s\"");
+    let ran = node.agent(&["run"]);
+    contains(&console(&node, &ran, 75), &["SF-CLOCK-WRONG"]);
+    assert_eq!(server.dump(), "");
+}
+
+/// Every such machine would be the same one, and copied disks could not be told.
+#[test]
+fn a_machine_without_any_identity_is_refused() {
+    let server = Server::started();
+    let node = Node::new("database-tier");
+    node.metadata(server.port, "");
+    let id = node.root().join("etc/machine-id");
+    for text in ["", "uninitialized\n"] {
+        std::fs::write(&id, text).unwrap();
+        let ran = node.agent(&["run"]);
+        contains(
+            &console(&node, &ran, 69),
+            &["SF-MACHINE-ID", "systemd-machine-id-setup"],
+        );
+    }
+    assert_eq!(server.dump(), "");
+    // Its hardware's is one.
+    let dmi = node.root().join("sys/class/dmi/id");
+    std::fs::create_dir_all(&dmi).unwrap();
+    std::fs::write(
+        dmi.join("product_uuid"),
+        "8b5c0f0e-93a1-4a4c-b1f6-0d3c8a1f6e11\n",
+    )
+    .unwrap();
+    assert_eq!(node.agent(&["run"]).code, 0);
+}

@@ -18,6 +18,8 @@ pub(crate) struct Server {
     running: Option<Child>,
     /// More of the server's options, for the next start.
     pub(crate) options: Vec<String>,
+    /// Its clock goes wrong by this much, such as `-90s`, from the next start on.
+    pub(crate) clock: Option<&'static str>,
 }
 
 /// A data folder as mariadb-install-db makes it: once, since it takes seconds.
@@ -56,6 +58,20 @@ fn as_this_user() -> Option<&'static str> {
         .then_some("--user=root")
 }
 
+/// What makes a program's clock wrong: libfaketime in its environment.
+fn wrong_clock(by: &'static str) -> [(&'static str, &'static str); 3] {
+    let preload = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
+    assert!(
+        Path::new(preload).exists(),
+        "this test sets clocks back; install the package libfaketime"
+    );
+    [
+        ("LD_PRELOAD", preload),
+        ("FAKETIME", by),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+    ]
+}
+
 impl Server {
     /// A server with an empty database `shakenfist`, not running yet.
     pub(crate) fn prepared() -> Self {
@@ -72,6 +88,7 @@ impl Server {
             port,
             running: None,
             options: Vec::new(),
+            clock: None,
         };
         server.start();
         server.sql(&format!(
@@ -90,7 +107,10 @@ impl Server {
 
     pub(crate) fn start(&mut self) {
         let data = self.folder.path().join("data");
-        let child = Cmd::new(Tool::Mariadbd)
+        let set = |cmd: Cmd, (key, value)| cmd.env(key, value);
+        let clock = self.clock.into_iter().flat_map(wrong_clock);
+        let child = clock
+            .fold(Cmd::new(Tool::Mariadbd), set)
             .args([
                 "--no-defaults",
                 // From 11.4 on it would make a certificate of its own.
