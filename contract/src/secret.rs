@@ -58,7 +58,7 @@ pub fn is_secret_key(key: &str) -> bool {
 }
 
 /// Masks the password of every `scheme://user:password@` and `user:password@`,
-/// and every parameter of a query that says it is a secret (`?token=…`), in a
+/// and every parameter of a query or fragment that says it is a secret (`?token=…`), in a
 /// text that came from elsewhere (a driver's error, a tool's output).
 pub fn mask_urls(text: &str) -> String {
     text.split_inclusive(ends_word)
@@ -73,8 +73,12 @@ fn ends_word(c: char) -> bool {
     c.is_whitespace() || matches!(c, '"' | '\'')
 }
 
+fn begins_query(c: char) -> bool {
+    matches!(c, '?' | '#')
+}
+
 fn ends_parameter(c: char) -> bool {
-    matches!(c, '&' | '?')
+    matches!(c, '&' | ';') || begins_query(c)
 }
 
 /// As [`mask_urls`], for a text that is one URL, whatever is in it.
@@ -87,18 +91,25 @@ fn mask_word(word: &str) -> String {
     // `user:a://b@host` has no scheme, but an odd password.
     let scheme = url.filter(|start| !word[..*start].contains(':'));
     let (scheme, rest) = word.split_at(scheme.map_or(0, |start| start + 3));
-    let mut masked = String::from(scheme);
     // Up to the last @: whoever did not encode the password can have a slash, a
     // question mark or another @ in it.
     let user = rest.rsplit_once('@');
-    let rest = match user.and_then(|(user, host)| Some((user.split_once(':')?.0, host))) {
-        Some((name, host)) => format!("{name}:{MASK}@{host}"),
+    let user = user.and_then(|(user, host)| Some((user, user.split_once(':')?.0, host)));
+    let rest = match user {
+        Some((_, name, host)) => format!("{name}:{MASK}@{host}"),
         None => rest.to_owned(),
     };
-    match rest.split_once('?') {
-        Some((path, query)) if url.is_some() => {
+    // That @ may as well stand in a query, whose mark is masked then.
+    let query = match user {
+        Some((user, _, host)) if user.contains(begins_query) => Some(rest.len() - host.len()),
+        _ => None,
+    };
+    let query = rest.find(begins_query).into_iter().chain(query).min();
+    let mut masked = String::from(scheme);
+    match query.filter(|_| url.is_some()) {
+        Some(start) => {
+            let (path, query) = rest.split_at(start);
             masked.push_str(path);
-            masked.push('?');
             // A parameter may be a URL with a query of its own.
             for part in query.split_inclusive(ends_parameter) {
                 let parameter = part.trim_end_matches(ends_parameter);
@@ -106,7 +117,7 @@ fn mask_word(word: &str) -> String {
                 masked.push_str(&part[parameter.len()..]);
             }
         }
-        _ => masked.push_str(&rest),
+        None => masked.push_str(&rest),
     }
     masked
 }
@@ -203,6 +214,10 @@ mod tests {
             ("via ops:S3C/R3T@proxy:3128,", "via ops:******@proxy:3128,"),
             ("via ops:S3C://R3T@proxy", "via ops:******@proxy"),
             ("http://h/x?token=a:b@c", "http://h/x?token=******"),
+            (
+                "http://u:S3CR3T@h/x?mail=a@b&token=S3CR3T#key=S3CR3T",
+                "http://u:******@b&token=******#key=******",
+            ),
             // No password at all.
             ("https://ops/sf?to=a@b", "https://ops/sf?to=a@b"),
             ("'sf'@'10.0.0.1:3306' failed", "'sf'@'10.0.0.1:3306' failed"),

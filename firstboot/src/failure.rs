@@ -145,3 +145,42 @@ impl std::fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::card::Card;
+    use crate::codes;
+    use crate::testing::{any_secret, leak, percent_encoded};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever library or program wrote them, passwords in URLs come out nowhere.
+        #[test]
+        fn no_piece_of_a_password_in_an_error_is_shown(secret in any_secret(), which in 0..4) {
+            let password = percent_encoded(&secret);
+            let text = match which {
+                0 => format!("no route to mysql://sf:{password}@db1,db2:3306/sf"),
+                1 => format!("GET https://h/node.toml?mail=a@b&token={password}: 404"),
+                2 => format!("https://u:{password}@h/x?mail=a@b&api_key={password}#sig={password}"),
+                _ => format!("'sf:{password}@db1' is no address"),
+            };
+            let error = std::io::Error::other(std::io::Error::other(text.clone()));
+            let failure = Failure::new(&codes::DB_LOST, "x").value(text).cause(&error);
+            let card = Card::new(vec![failure.clone()]);
+            // The card breaks lines; a piece may go over the end of one.
+            let rendered = card.render("hv1").replace(['\n', ' '], "");
+            let shown = format!(
+                "{failure} {failure:?} {} {rendered} {} {}",
+                serde_json::json!(failure),
+                card.errors(),
+                serde_json::json!(card)
+            );
+            let leaked = leak(&shown, &secret);
+            prop_assert!(leaked.is_none(), "{leaked:?} of {secret:?} ({which}) in {shown}");
+        }
+    }
+}

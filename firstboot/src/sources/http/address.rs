@@ -109,12 +109,19 @@ pub(super) fn without_query(url: &str) -> String {
         .chars()
         .map(|c| if c.is_ascii_graphic() { c } else { '?' })
         .collect();
-    let masked = mask_url(&printable);
-    let shown = match masked.split_once(['?', '#']) {
-        Some((path, _)) => format!("{path}?{MASK}"),
-        None => masked,
+    let shown = match printable.split_once(['?', '#']) {
+        // That may be a mark in the middle of a password, as it came.
+        Some((path, query)) if query.contains('@') && !is_plain(path) => MASK.to_owned(),
+        Some((path, _)) => format!("{}?{MASK}", mask_url(path)),
+        None => mask_url(&printable),
     };
     shown.chars().take(500).collect()
+}
+
+/// A URL's beginning in which no password can begin.
+fn is_plain(path: &str) -> bool {
+    let rest = path.split_once("://").map_or(path, |(_, rest)| rest);
+    !rest.contains(':')
 }
 
 #[cfg(test)]
@@ -128,11 +135,16 @@ mod tests {
             "http://u:S3CR3T?S3CR3T@h/x",
             "http://u:S3CR3T S3CR3T@h/x",
             "http://h/x?a=http://u:S3CR3T@h",
+            "http://u:S3CR3T@h ;?x@y=S3CR3T#S3CR3T",
+            "http://u:S3CR3T@h/x?mail=a@b&c=S3CR3T",
+            "u:S3CR3T?@h/S3CR3T",
         ] {
             let shown = without_query(url);
             assert!(!shown.contains("S3CR3T"), "{shown}");
         }
         assert_eq!(without_query("http://h/x?a=b"), "http://h/x?******");
+        assert_eq!(without_query("http://h/x?a=b@c"), "http://h/x?******");
+        assert_eq!(without_query("http://h:80/x?a=b"), "http://h:80/x?******");
         assert_eq!(without_query("/x"), "/x");
     }
     use proptest::prelude::*;
