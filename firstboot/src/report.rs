@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::call_home::Address;
-use crate::card::{Card, console, journal, port};
+use crate::card::{self, Card, console, journal, port};
 use crate::image::Image;
 use crate::paths::Paths;
 use crate::status::{State, Status, Timed};
@@ -367,7 +367,8 @@ impl Reporter {
     pub fn failed(&mut self, card: &Card) {
         let text = card.render(&self.who());
         // An outage over night must not bury the console under one card.
-        let told = self.again && self.status.card.as_ref() == Some(&text);
+        let before = self.status.card.as_deref();
+        let told = self.again && before.is_some_and(|before| card::say_the_same(before, &text));
         let still = (told && card.kind().retried()).then(|| {
             format!(
                 "sf-firstboot: {}: attempt {}, still {}; the card is above the login prompt ({})",
@@ -407,7 +408,7 @@ impl Reporter {
                 ("PRIORITY", "3"),
                 ("SYSLOG_IDENTIFIER", env!("CARGO_PKG_NAME")),
                 ("SF_CODE", card.code()),
-                ("SF_KIND", crate::card::kind_name(card.kind())),
+                ("SF_KIND", card::kind_name(card.kind())),
                 ("SF_PHASE", &self.status.phase),
                 ("EXIT_CODE", &exit_code),
             ],

@@ -172,6 +172,27 @@ fn rows(finding: &Failure) -> Vec<(&'static str, String)> {
     rows
 }
 
+/// Do two rendered cards say the same, but for how many seconds something took?
+pub fn say_the_same(one: &str, other: &str) -> bool {
+    fn words(card: &str) -> impl Iterator<Item = &str> {
+        let mut words = card.split_whitespace().peekable();
+        std::iter::from_fn(move || {
+            let word = words.next()?;
+            let is_number = word
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let seconds =
+                |next: &&str| next.trim_end_matches(|c: char| !c.is_alphanumeric()) == "s";
+            Some(if is_number && words.peek().is_some_and(seconds) {
+                "#"
+            } else {
+                word
+            })
+        })
+    }
+    words(one).eq(words(other))
+}
+
 /// The kind as cards and documents name it.
 pub fn kind_name(kind: Kind) -> &'static str {
     match kind {
@@ -224,6 +245,32 @@ mod tests {
         assert!(shown.contains("(1 of 2) SF-CONFIG-VALUE"));
         assert_eq!(card.exit_code(), 70);
         assert_eq!(card.code(), "SF-INTERNAL");
+    }
+
+    #[test]
+    fn seconds_make_no_other_card() {
+        let said = |what: &str| Card::new(vec![Failure::new(&codes::DB_TIMEOUT, what)]).render("n");
+        let card = said("db1 did not answer within 9 s; it says nothing in port 3306");
+        for (what, same) in [
+            (
+                "db1 did not answer within 10 s; it says nothing in port 3306",
+                true,
+            ),
+            (
+                "db1 did not answer within 9 s; it says nothing in port 3307",
+                false,
+            ),
+            (
+                "db2 did not answer within 9 s; it says nothing in port 3306",
+                false,
+            ),
+            (
+                "db1 did not answer within 9 m; it says nothing in port 3306",
+                false,
+            ),
+        ] {
+            assert_eq!(say_the_same(&card, &said(what)), same, "{what}");
+        }
     }
 
     #[test]

@@ -61,12 +61,11 @@ fn becomes(node: &Node, from: &str, to: &str) {
 fn the_key_of_the_consoles_goes_with_the_role() {
     const ALL: [&str; 3] = ["ca-cert.pem", "server-cert.pem", "server-key.pem"];
     let server = Server::started();
-    let (tier, node) = (Node::new("database-tier"), Node::new("hypervisor"));
-    for (node, name) in [(&tier, "db1"), (&node, "n1")] {
-        node.metadata(server.port, CONSOLES);
-        node.edit("node5", name);
-        equip(node);
-    }
+    let [tier, node] = [("database-tier", "db1"), ("hypervisor", "n1")].map(|(role, name)| {
+        let node = Node::named(role, name, server.port, CONSOLES);
+        equip(&node);
+        node
+    });
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert!(consoles(&tier).is_empty(), "it has no consoles");
     for reset in [false, true] {
@@ -104,14 +103,13 @@ fn the_key_of_the_consoles_goes_with_the_role() {
 #[test]
 fn a_renamed_node_is_told_what_its_old_name_holds() {
     let server = Server::started();
-    let (tier, node, net) = (
-        Node::new("database-tier"),
-        Node::new("hypervisor"),
-        Node::new("network"),
-    );
-    for (node, name) in [(&tier, "db1"), (&node, "h1"), (&net, "net1")] {
-        node.metadata(server.port, "");
-        node.edit("node5", name);
+    let [tier, node, net] = [
+        ("database-tier", "db1"),
+        ("hypervisor", "h1"),
+        ("network", "net1"),
+    ]
+    .map(|(role, name)| Node::named(role, name, server.port, ""));
+    for node in [&tier, &node, &net] {
         let ran = node.agent(&["run"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         assert!(!ran.stderr.contains("cluster forget"), "{}", ran.stderr);
@@ -185,17 +183,14 @@ fn a_copy_is_told_of_which_machine() {
 #[expect(clippy::too_many_lines, reason = "one story, told in order")]
 fn what_the_old_role_had_is_gone() {
     let server = Server::started();
-    let (tier, node, other) = (
-        Node::new("database-tier"),
-        Node::new("network"),
-        Node::new("network"),
-    );
-    for (node, name) in [(&tier, "db1"), (&node, "n1"), (&other, "n2")] {
-        node.metadata(
-            server.port,
-            "[cluster]\nhosts = { \"gone.example.com\" = \"10.0.0.9\" }\n",
-        );
-        node.edit("node5", name);
+    let hosts = "[cluster]\nhosts = { \"gone.example.com\" = \"10.0.0.9\" }\n";
+    let [tier, node, other] = [
+        ("database-tier", "db1"),
+        ("network", "n1"),
+        ("network", "n2"),
+    ]
+    .map(|(role, name)| Node::named(role, name, server.port, hosts));
+    for node in [&tier, &node, &other] {
         let path = node.root().join("usr/lib/sf-image/release.toml");
         let release = std::fs::read_to_string(&path).unwrap();
         let more = "[[setting]]\nkey = \"NODE_IS_NETWORK_NODE\"\ntrue_on = [\"network\", \"single-node\"]\n\n[schema_of_the_cluster]";

@@ -134,9 +134,7 @@ fn only_what_was_really_cut_short_is_called_so() {
         assert_eq!(told, attempt == 0, "once");
         assert_eq!(node.status()["status"]["resumed"], began);
     }
-    let tier = Node::new("database-tier");
-    tier.metadata(server.port, "");
-    tier.edit("node5", "db1");
+    let tier = Node::named("database-tier", "db1", server.port, "");
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(node.agent(&["run"]).code, 0);
     assert_eq!(begun(&node), "");

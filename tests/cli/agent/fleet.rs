@@ -38,15 +38,12 @@ fn a_fleet_is_watched_and_mended_from_one_desk() {
             .starts_with("no nodes: the cluster has not been bootstrapped")
     );
 
-    let (tier, net1, net2) = (
-        Node::new("database-tier"),
-        Node::new("network"),
-        Node::new("network"),
-    );
-    for (node, name) in [(&tier, "db1"), (&net1, "net1"), (&net2, "net2")] {
-        node.metadata(server.port, "");
-        node.edit("node5", name);
-    }
+    let [tier, net1, net2] = [
+        ("database-tier", "db1"),
+        ("network", "net1"),
+        ("network", "net2"),
+    ]
+    .map(|(role, name)| Node::named(role, name, server.port, ""));
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(net1.agent(&["run"]).code, 0);
     // The other network node is told on its console, and the desk sees it.
@@ -167,9 +164,7 @@ fn a_fleet_is_watched_and_mended_from_one_desk() {
     );
 
     // Other hardware under a name that is taken, until the old one is forgotten.
-    let spare = Node::new("network");
-    spare.metadata(server.port, "");
-    spare.edit("node5", "net2");
+    let spare = Node::named("network", "net2", server.port, "");
     std::fs::write(spare.root().join("etc/machine-id"), "spare\n").unwrap();
     let ran = spare.agent(&["run"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
@@ -260,10 +255,9 @@ fn watching_survives_an_outage_and_prints_what_changes() {
 #[test]
 fn a_lost_database_is_not_bootstrapped_again_by_its_members() {
     let server = Server::started();
-    let (tier, hypervisor) = (Node::new("database-tier"), Node::new("hypervisor"));
+    let tier = Node::new("database-tier");
     tier.metadata(server.port, "");
-    hypervisor.metadata(server.port, "");
-    hypervisor.edit("node5", "hv1");
+    let hypervisor = Node::named("hypervisor", "hv1", server.port, "");
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(hypervisor.agent(&["run"]).code, 0);
     server.sql("DROP DATABASE shakenfist; CREATE DATABASE shakenfist CHARACTER SET utf8mb4 COLLATE utf8mb4_unicode_ci;");
@@ -362,9 +356,7 @@ fn what_stands_in_the_database_is_not_obeyed_by_a_terminal() {
             "{arguments:?}: {said:?}"
         );
     }
-    let net = Node::new("network");
-    net.metadata(server.port, "");
-    net.edit("node5", "net1");
+    let net = Node::named("network", "net1", server.port, "");
     let ran = net.agent(&["run"]);
     assert_eq!(ran.code, 77, "{}", ran.stderr);
     assert!(plain(&ran.stderr), "{:?}", ran.stderr);

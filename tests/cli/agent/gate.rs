@@ -20,10 +20,9 @@ fn gate(node: &Node) -> Ran {
 #[test]
 fn a_stalled_server_costs_a_cleared_node_seconds() {
     let server = Server::started();
-    let (cleared, new) = (Node::new("database-tier"), Node::new("hypervisor"));
+    let cleared = Node::new("database-tier");
     cleared.metadata(server.port, "");
-    new.metadata(server.port, "");
-    new.edit("node5", "hv1");
+    let new = Node::named("hypervisor", "hv1", server.port, "");
     assert_eq!(cleared.agent(&["run"]).code, 0);
     // It accepts connections and never says a word.
     server.pause();
@@ -99,15 +98,12 @@ fn password(server: &Server, password: &str) {
 #[test]
 fn a_refusal_outlasts_the_outage_that_follows_it() {
     let server = Server::started();
-    let (tier, net1, net2) = (
-        Node::new("database-tier"),
-        Node::new("network"),
-        Node::new("network"),
-    );
-    for (node, name) in [(&tier, "db1"), (&net1, "net1"), (&net2, "net2")] {
-        node.metadata(server.port, "");
-        node.edit("node5", name);
-    }
+    let [tier, net1, net2] = [
+        ("database-tier", "db1"),
+        ("network", "net1"),
+        ("network", "net2"),
+    ]
+    .map(|(role, name)| Node::named(role, name, server.port, ""));
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(net1.agent(&["run"]).code, 0);
     let mark = net1.root().join("run/sf-firstboot/refused.json");

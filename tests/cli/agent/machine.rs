@@ -127,9 +127,7 @@ fn an_answer_of_the_database_that_nobody_knows_is_a_defect_and_quoted() {
         "CREATE TRIGGER shakenfist.no BEFORE INSERT ON shakenfist.bootstrap_nodes FOR EACH ROW \
          SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not today'",
     );
-    let other = Node::new("hypervisor");
-    other.metadata(server.port, "");
-    other.edit("node5", "hv1");
+    let other = Node::named("hypervisor", "hv1", server.port, "");
     let ran = other.agent(&["run"]);
     let console = console(&other, &ran, 70);
     contains(&console, &["SF-DB-STATEMENT", "not today"]);
@@ -141,9 +139,7 @@ fn an_answer_of_the_database_that_nobody_knows_is_a_defect_and_quoted() {
 fn metadata_that_names_another_network_node_is_warned_about() {
     let server = Server::started();
     for (role, name) in [("database-tier", "db1"), ("network", "net1")] {
-        let node = Node::new(role);
-        node.metadata(server.port, "");
-        node.edit("node5", name);
+        let node = Node::named(role, name, server.port, "");
         assert_eq!(node.agent(&["run"]).code, 0, "{name}");
     }
     let warned = |name: &str, network_node: &str| {

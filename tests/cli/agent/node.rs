@@ -91,6 +91,14 @@ impl Node {
         node
     }
 
+    /// A node of that name, with metadata as [`Self::metadata`] writes it.
+    pub(crate) fn named(role: &str, name: &str, port: u16, more: &str) -> Self {
+        let node = Self::new(role);
+        node.metadata(port, more);
+        node.edit("node5", name);
+        node
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
