@@ -326,28 +326,48 @@ fn name(text: &str) -> Option<(Option<String>, &str)> {
 /// MariaDB's patterns for database names: `_` is any character, `%` any text,
 /// a backslash makes the next one plain.
 fn like(pattern: &str, text: &str) -> bool {
-    let mut rest = pattern.chars();
-    let mut text = text.chars();
-    match rest.next() {
-        None => text.next().is_none(),
-        Some('%') => {
-            let pattern = rest.as_str();
-            loop {
-                if like(pattern, text.as_str()) {
-                    return true;
-                }
-                if text.next().is_none() {
+    enum Token {
+        Any,
+        One,
+        Plain(char),
+    }
+    let mut chars = pattern.chars();
+    let mut tokens = Vec::new();
+    while let Some(c) = chars.next() {
+        tokens.push(match c {
+            '%' => Token::Any,
+            '_' => Token::One,
+            '\\' => Token::Plain(chars.next().unwrap_or('\\')),
+            plain => Token::Plain(plain),
+        });
+    }
+    let text: Vec<char> = text.chars().collect();
+    let (mut at, mut read) = (0, 0);
+    // Where to go on when what follows the last % does not fit: with one
+    // character more for that %. Earlier ones need no other try, so that many of
+    // them cost no more than one.
+    let mut retry = None;
+    while read < text.len() {
+        match (tokens.get(at), text.get(read)) {
+            (Some(Token::Any), _) => {
+                at += 1;
+                retry = Some((at, read));
+            }
+            (Some(Token::One), _) => (at, read) = (at + 1, read + 1),
+            (Some(Token::Plain(plain)), Some(c)) if plain == c => (at, read) = (at + 1, read + 1),
+            _ => {
+                let Some((behind, from)) = retry else {
                     return false;
-                }
+                };
+                (at, read) = (behind, from + 1);
+                retry = Some((behind, from + 1));
             }
         }
-        Some('_') => text.next().is_some() && like(rest.as_str(), text.as_str()),
-        Some('\\') => {
-            let plain = rest.next().unwrap_or('\\');
-            text.next() == Some(plain) && like(rest.as_str(), text.as_str())
-        }
-        Some(plain) => text.next() == Some(plain) && like(rest.as_str(), text.as_str()),
     }
+    tokens
+        .iter()
+        .skip(at)
+        .all(|token| matches!(token, Token::Any))
 }
 
 /// Statements to paste for what is missing.

@@ -205,6 +205,35 @@ fn who_leaves_the_bootstrap_to_others_still_claims_and_reads_versions() {
     assert!(!needs(Role::Hypervisor, false, &command).contains(&VERSIONS));
 }
 
+#[test]
+fn patterns_match_as_mariadb_matches_them() {
+    for (pattern, text, fits) in [
+        ("", "", true),
+        ("", "a", false),
+        ("%", "", true),
+        ("a%", "a", true),
+        ("a%", "ba", false),
+        ("%b", "ab", true),
+        ("%b", "aba", false),
+        ("%ab", "aab", true),
+        ("a%b%c", "a__b_bc", true),
+        ("a%b%c", "a__c_bb", false),
+        ("_", "", false),
+        ("_%_", "ab", true),
+        ("_%_", "a", false),
+        (r"\%", "%", true),
+        (r"\%", "a", false),
+        (r"a\_b", "a_b", true),
+        (r"a\_b", "axb", false),
+        (r"a\", r"a\", true),
+        ("\u{e9}_", "\u{e9}\u{e9}", true),
+    ] {
+        assert_eq!(like(pattern, text), fits, "{pattern} {text}");
+    }
+    // Each % doubled the time once.
+    assert!(!like(&format!("{}b", "%a".repeat(30)), &"a".repeat(60)));
+}
+
 proptest! {
     #[test]
     fn any_line_parses_without_panic(line in "\\PC{0,80}|GRANT [A-Z ,()`*.]{0,60}") {
