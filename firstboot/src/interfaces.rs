@@ -49,11 +49,12 @@ fn of_kernel() -> std::io::Result<Vec<Interface>> {
     let mut all: Vec<Interface> = Vec::new();
     // An entry for each address, and one for the link itself.
     for entry in nix::ifaddrs::getifaddrs()? {
-        let known = all.iter().position(|one| one.name == entry.interface_name);
+        let name = without_label(&entry.interface_name);
+        let known = all.iter().position(|one| one.name == name);
         let at = known.unwrap_or_else(|| {
             all.push(Interface {
-                mtu: mtu(&entry.interface_name),
-                name: entry.interface_name,
+                mtu: mtu(name),
+                name: name.to_owned(),
                 addresses: Vec::new(),
             });
             all.len() - 1
@@ -70,6 +71,12 @@ fn of_kernel() -> std::io::Result<Vec<Interface>> {
     Ok(all)
 }
 
+/// glibc gives an address that has a label (`eth0:1`) that in place of its
+/// interface's name, in which the kernel allows no colon.
+fn without_label(name: &str) -> &str {
+    name.split_once(':').map_or(name, |(name, _)| name)
+}
+
 /// An interface may go away between the two questions.
 fn mtu(name: &str) -> Option<u32> {
     let text = read::text(std::path::Path::new(&format!("/sys/class/net/{name}/mtu"))).ok()?;
@@ -79,6 +86,17 @@ fn mtu(name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_with_a_label_is_on_its_interface() {
+        for (name, interface) in [
+            ("eth0", "eth0"),
+            ("eth0:1", "eth0"),
+            ("br-a.5:x:y", "br-a.5"),
+        ] {
+            assert_eq!(without_label(name), interface);
+        }
+    }
 
     #[test]
     fn the_kernel_tells_of_the_loopback() {

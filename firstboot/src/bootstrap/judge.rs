@@ -218,8 +218,8 @@ fn half_a_key(name: &str, server: &str) -> Judgement {
         ),
         // A name has no character that SQL reads in its own way.
         format!(
-            "Give the key another name than {name}, or remove the half that is there: DELETE k, s \
-             FROM namespace_keys k LEFT JOIN object_states s ON s.object_type = 'NAMESPACE_KEY' \
+            "Give the key another name than {name}, or remove the half that is there, in the \
+             database of database.dsn: USE `DATABASE`; DELETE k, s FROM namespace_keys k LEFT JOIN object_states s ON s.object_type = 'NAMESPACE_KEY' \
              AND REPLACE(s.object_uuid, '-', '') = k.uuid WHERE k.namespace = 'system' AND \
              k.name = '{name}';"
         ),
@@ -317,7 +317,9 @@ fn show(key: &str, value: &Value) -> String {
     let text = plain_text(value);
     let masked = mask_urls(&text);
     // What is masked at its place may be shown around it; what is not, not at all.
-    let told = holds_no_secret(&text) || (masked != text && !text.contains(['\n', '\r']));
+    // That goes for one word: another one may be the rest of a password.
+    let ends_word = |c: char| c.is_whitespace() || matches!(c, '"' | '\'');
+    let told = holds_no_secret(&text) || (masked != text && !text.contains(ends_word));
     if is_secret_key(key) || !told {
         MASK.to_owned()
     } else {

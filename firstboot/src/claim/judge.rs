@@ -101,8 +101,9 @@ fn held(node: &Node, claim: &Claim) -> Failure {
         return failure.remedy(format!(
             "Where it was renamed for good: run `sf-firstboot cluster forget {} --database-file \
              FILE`, then `systemctl restart sf-firstboot` here. Else give it its name back \
-             (node.name). {DESK}",
-            claim.fqdn
+             (node.name). A machine called {} that runs is another one, with the same product UUID \
+             or machine-id: do not forget it, and give this node another role. {DESK}",
+            claim.fqdn, claim.fqdn
         ));
     }
     failure.remedy(format!(

@@ -67,10 +67,12 @@ impl Command {
             &gate_node,
             (stored.as_ref(), refused::kept(paths).as_ref()),
             &boot,
-            live.as_ref(),
+            live.as_ref().map(|(facts, _)| facts),
         )
         .map_err(|failure| {
-            if live.is_some() {
+            // A server that takes no writes may be behind the one that does: what
+            // it says refuses while it is the one to ask, and no longer.
+            if live.as_ref().is_some_and(|(_, read_only)| !read_only) {
                 refused::leave(paths, std::slice::from_ref(&*failure));
             }
             match &unasked {
@@ -101,15 +103,17 @@ impl Command {
     }
 }
 
+/// What the record says, and whether a server that takes no writes says it.
 async fn gate_facts(
     connector: &Connector,
     image: &gate::Image,
     node: &gate::Node,
-) -> Result<gate::Facts, Failure> {
+) -> Result<(gate::Facts, bool), Failure> {
     let mut session = connector.connect().await?;
     let facts = gate::facts(&mut session, &node.fqdn, image.series).await;
+    let read_only = session.read_only();
     session.close().await;
-    facts
+    Ok((facts?, read_only))
 }
 
 /// Writes the node's row again. Where the database is lost meanwhile, the

@@ -1,5 +1,6 @@
 //! What of the server may become a problem, and its Galera state.
 
+use super::grants::Account;
 use super::session::Session;
 use super::trouble::{Class, SqlError};
 use crate::codes;
@@ -30,12 +31,17 @@ pub struct Standing {
     pub encryption: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Connections {
     used: u64,
     most: u64,
     /// How many of them this user may have; 0 is all.
     ours: u64,
+    /// How many any user may have; 0 is all, and cannot be changed while the
+    /// server runs. An account's own limit outranks it.
+    each: u64,
+    /// The account: `sf@%`.
+    account: String,
 }
 
 /// Asks the server how it is.
@@ -46,9 +52,8 @@ pub async fn look(session: &mut Session) -> Result<Standing, Failure> {
 impl Standing {
     /// Warnings about the server.
     pub fn warnings(&self) -> Vec<Failure> {
-        let Connections { used, most, ours } = self.connections;
         let galera = self.galera.as_ref();
-        judge_connections(&self.server, used, most, ours)
+        judge_connections(&self.server, &self.connections)
             .into_iter()
             .chain(galera.and_then(|galera| judge_donor(&self.server, galera)))
             .collect()
@@ -63,7 +68,9 @@ impl Standing {
 /// Are more than half of the connections in use that the server has, or has for
 /// this user, which may be that of the whole fleet? Who only waits then has none.
 pub(crate) async fn crowded(session: &mut Session) -> Result<bool, SqlError> {
-    let Connections { used, most, ours } = ask(session).await?.connections;
+    let Connections {
+        used, most, ours, ..
+    } = ask(session).await?.connections;
     let most = if ours > 0 { most.min(ours) } else { most };
     Ok(most > 0 && used > most / 2)
 }
@@ -74,8 +81,8 @@ async fn ask(session: &mut Session) -> Result<Standing, SqlError> {
             "asking how the server is",
             // What is encrypted is this connection, in the server's status too.
             "SELECT CAST(variable_name AS CHAR), CAST(variable_value AS CHAR), \
-             CAST(@@max_connections AS CHAR), CAST(@@max_user_connections AS CHAR) \
-             FROM information_schema.global_status \
+             CAST(@@max_connections AS CHAR), CAST(@@max_user_connections AS CHAR), \
+             CAST(@@global.max_user_connections AS CHAR), CURRENT_USER() FROM information_schema.global_status \
              WHERE variable_name IN ('THREADS_CONNECTED', 'SSL_VERSION', 'SSL_CIPHER', \
              'WSREP_READY', 'WSREP_CLUSTER_STATUS', 'WSREP_LOCAL_STATE_COMMENT')",
             &[],
@@ -102,6 +109,8 @@ async fn ask(session: &mut Session) -> Result<Standing, SqlError> {
             used: value("threads_connected").parse().unwrap_or(0),
             most: setting(2),
             ours: setting(3),
+            each: setting(4),
+            account: rows.first().map(|row| row.string(5)).unwrap_or_default(),
         },
         galera: in_galera(session).await?.then(|| Galera {
             ready: value("wsrep_ready"),
@@ -138,11 +147,21 @@ async fn in_galera(session: &mut Session) -> Result<bool, SqlError> {
 
 /// `ours` is what the server lets this user have of them, which may be the user of
 /// the whole fleet, as [`crowded`] takes it; 0 is all.
-fn judge_connections(server: &str, used: u64, most: u64, ours: u64) -> Option<Failure> {
+fn judge_connections(server: &str, connections: &Connections) -> Option<Failure> {
+    let Connections {
+        used, most, ours, ..
+    } = *connections;
     let (most, limit) = if ours > 0 && (most == 0 || ours < most) {
         (ours, "max_user_connections")
     } else {
         (most, "max_connections")
+    };
+    let enough = most.max(SPARE) * 2;
+    let raise = if limit == "max_user_connections" && ours != connections.each {
+        let account = Account::parse(&connections.account);
+        format!("ALTER USER {account} WITH MAX_USER_CONNECTIONS {enough};")
+    } else {
+        format!("SET GLOBAL {limit} = {enough}; and the same in its configuration.")
     };
     let free = most.saturating_sub(used);
     (most > 0 && free < SPARE).then(|| {
@@ -160,9 +179,7 @@ fn judge_connections(server: &str, used: u64, most: u64, ours: u64) -> Option<Fa
         .value(format!("{used} of {most}"))
         .source(format!("Threads_connected and {limit}"))
         .remedy(format!(
-            "Find who holds them (SHOW PROCESSLIST), or on the server: SET GLOBAL \
-             {limit} = {}; and the same in its configuration.",
-            most.max(SPARE) * 2
+            "Find who holds them (SHOW PROCESSLIST), or on the server: {raise}"
         ))
     })
 }
@@ -217,19 +234,39 @@ mod tests {
 
     #[test]
     fn connections_run_out_before_they_have() {
-        assert!(judge_connections("db:1", 10, 151, 0).is_none());
-        let failure = judge_connections("db:1", 140, 151, 0).unwrap();
+        let judged = |used, most, ours, each| {
+            let connections = Connections {
+                used,
+                most,
+                ours,
+                each,
+                account: "sf@10.%".into(),
+            };
+            judge_connections("db:1", &connections)
+        };
+        assert!(judged(10, 151, 0, 0).is_none());
+        let failure = judged(140, 151, 0, 0).unwrap();
         assert_eq!(
             failure.what,
             "the database server db:1 has 11 of 151 connections left"
         );
-        assert!(judge_connections("db:1", 200, 151, 0).is_some());
-        assert!(judge_connections("db:1", 5, 0, 0).is_none(), "not told");
-        // The user's own limit, where that is the lower one.
-        let failure = judge_connections("db:1", 10, 151, 25).unwrap();
-        assert!(failure.remedy_text().contains("max_user_connections = 50;"));
-        assert!(judge_connections("db:1", 10, 151, 0).is_none());
-        assert!(judge_connections("db:1", 10, 151, 500).is_none());
+        assert!(
+            failure
+                .remedy_text()
+                .contains("SET GLOBAL max_connections = 302;")
+        );
+        assert!(judged(200, 151, 0, 0).is_some());
+        assert!(judged(5, 0, 0, 0).is_none(), "not told");
+        // The users' limit, or this user's own, where that is the lower one.
+        for (each, remedy) in [
+            (25, "SET GLOBAL max_user_connections = 50;"),
+            (0, "ALTER USER 'sf'@'10.%' WITH MAX_USER_CONNECTIONS 50;"),
+            (90, "ALTER USER 'sf'@'10.%' WITH MAX_USER_CONNECTIONS 50;"),
+        ] {
+            let failure = judged(10, 151, 25, each).unwrap();
+            assert!(failure.remedy_text().contains(remedy), "{failure:?}");
+        }
+        assert!(judged(10, 151, 500, 500).is_none());
     }
 
     #[test]

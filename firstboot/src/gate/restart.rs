@@ -83,8 +83,12 @@ pub fn restart(
         // A database that was restored empty says nothing either.
         (Decision::Wait(_), Some(refusal)) => return Err(Box::new(refusal.failure())),
         (Decision::Wait(_), None) if cleared => return Ok(May::ClearedEarlier),
-        // Nobody else is let in beside it either.
-        (Decision::Refuse(_), None) if cleared && facts.lost.is_some() => {
+        // The series are gone, and nobody else is let in beside it; what the
+        // record still says of names and roles holds.
+        (Decision::Refuse(failure), None)
+            if cleared && failure.code.id == codes::BOOTSTRAP_DAMAGED.id =>
+        {
+            claim::judge(node, facts)?;
             return Ok(May::ClearedEarlier);
         }
         (Decision::Refuse(failure) | Decision::Wait(failure), _) => return Err(failure),
@@ -232,13 +236,30 @@ mod tests {
             lost: Some("the cluster's series is gone".into()),
             ..Facts::default()
         };
-        let table: [Case<'_>; 17] = [
+        let without_series = |facts: &Facts| Facts {
+            slots: Vec::new(),
+            ..Facts {
+                lost: lost.lost.clone(),
+                ..facts.clone()
+            }
+        };
+        let (lost_and_held, lost_and_cloned) =
+            (without_series(&handed_over), without_series(&cloned));
+        let unreadable = Facts {
+            unreadable: vec!["series x".into()],
+            ..lost.clone()
+        };
+        let table: [Case<'_>; 20] = [
             (Some(&kept), Some(&same), "Recorded"),
             (Some(&kept), None, "ClearedEarlier"),
             // A database that was restored empty is not a known mismatch.
             (Some(&kept), Some(&empty), "ClearedEarlier"),
             (Some(&kept), Some(&lost), "ClearedEarlier"),
             (None, Some(&lost), "SF-BOOTSTRAP-DAMAGED"),
+            // What is left of the record still holds.
+            (Some(&kept), Some(&lost_and_held), "SF-CLAIM-HELD"),
+            (Some(&kept), Some(&lost_and_cloned), "SF-NODE-CLONE"),
+            (Some(&kept), Some(&unreadable), "SF-GATE-RECORD"),
             // Forgotten while it ran; and its series retired since.
             (Some(&kept), Some(&forgotten), "Unrecorded"),
             (Some(&kept), Some(&after), "Unrecorded"),

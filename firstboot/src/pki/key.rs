@@ -61,9 +61,23 @@ pub(super) fn public_kind(der: &[u8]) -> Option<String> {
     let bits = parts.get(1)?.as_bitstring().ok()?;
     of_algorithm(parts.first()?, || {
         let (_, key) = parse_der(bits.data).ok()?;
-        let key = key.as_sequence().ok()?;
-        strength(key.first()?, key.get(1)?)
+        let bits = key.as_sequence().ok()?.first()?.as_biguint().ok()?.bits();
+        // To verify takes larger keys than to sign, and any exponent.
+        match bits {
+            ..2048 => too_short(bits),
+            8193.. => Some(format!(
+                "RSA of {bits} bits: TLS in the agent takes 8192 at most"
+            )),
+            _ => None,
+        }
     })
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what its callers give back")]
+fn too_short(bits: u64) -> Option<String> {
+    Some(format!(
+        "RSA of {bits} bits: 2048 are the least that is safe"
+    ))
 }
 
 /// Of the key whose algorithm that is; `rsa` knows about one of RSA.
@@ -87,16 +101,10 @@ fn unknown(kind: &str) -> Option<String> {
 
 /// The parts of an `RSAPrivateKey`: version, modulus, public exponent and more.
 fn rsa(parts: &[BerObject<'_>]) -> Option<String> {
-    strength(parts.get(1)?, parts.get(2)?)
-}
-
-fn strength(modulus: &BerObject<'_>, exponent: &BerObject<'_>) -> Option<String> {
-    let bits = modulus.as_biguint().ok()?.bits();
-    let exponent = exponent.as_biguint().ok()?;
+    let bits = parts.get(1)?.as_biguint().ok()?.bits();
+    let exponent = parts.get(2)?.as_biguint().ok()?;
     match bits {
-        ..2048 => Some(format!(
-            "RSA of {bits} bits: 2048 are the least that is safe"
-        )),
+        ..2048 => too_short(bits),
         4097.. => Some(format!(
             "RSA of {bits} bits: TLS in the agent takes 4096 at most"
         )),

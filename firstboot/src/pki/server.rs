@@ -27,7 +27,7 @@ pub fn flaw(
         return Some(Flaw {
             what: format!("the key of {} is {kind}", leaf.subject),
             remedy: Some(
-                "Give the server a certificate with a key of RSA of 2048 to 4096 bits, ECDSA P-256 or P-384, or Ed25519.",
+                "Give the server a certificate with a key of RSA of 2048 to 8192 bits, ECDSA P-256 or P-384, or Ed25519.",
             ),
         });
     }

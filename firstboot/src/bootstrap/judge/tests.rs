@@ -290,3 +290,21 @@ fn namespaces_and_series() {
         );
     }
 }
+
+#[test]
+fn a_value_is_shown_where_no_word_of_it_can_be_of_a_password() {
+    for (value, shown) in [
+        ("http://proxy:3128", "\"http://proxy:3128\""),
+        (
+            "http://u:S3CR3T@proxy:3128",
+            "\"http://u:******@proxy:3128\"",
+        ),
+        ("http://u:S3CR3T@a and b", "******"),
+        ("http://u:S3C@R3T S3CR3T@proxy:3128", "******"),
+        ("http://u:S3C@R3T\"S3CR3T@proxy:3128", "******"),
+        ("-----BEGIN\nS3CR3T", "******"),
+    ] {
+        assert_eq!(show("HTTP_PROXY_SERVER", &value.into()), shown, "{value}");
+    }
+    assert_eq!(show("API_TOKEN", &"S3CR3T".into()), "******");
+}
