@@ -31,7 +31,8 @@ const ADDRESS: &str = "report.address.json";
 /// The public authorities of the image.
 const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// What helps where the server is not known by any authority.
-const UNKNOWN: &str = "Put the CA of report.url's server into pki.ca, or give that server a \
+const UNKNOWN: &str = "Add the CA of report.url's server to pki.ca, behind what is there (the \
+                       database and other nodes are known by that), or give the server a \
                        certificate of a known CA; then: systemctl restart sf-firstboot.";
 /// For one attempt; systemd makes the next one.
 const ATTEMPT: Duration = Duration::from_secs(20);

@@ -232,7 +232,7 @@ codes! {
         "Name the final place in sf.metadata_url, or stop the redirect.";
     FETCH_BODY = "SF-FETCH-BODY", Configuration, "what the metadata server gives is not metadata",
         "A web page, a large file or an empty answer in the place of metadata means that something else was meant.",
-        "Fetch it by hand (curl -v URL) and correct the URL or the server.";
+        "Fetch it by hand, from another machine (curl -v URL), and correct the URL or the server.";
     FETCH_DIGEST = "SF-FETCH-DIGEST", Configuration, "the document that was fetched has another digest than sf.metadata_sha256",
         "It was changed on the way, or on the server, after the digest was written.",
         "If the change was meant, write the new digest (`sha256sum FILE`); if not, find out who changed the document.";
@@ -245,7 +245,7 @@ codes! {
         "See the cause; the server of report.url may be down. The same result is in `sf-firstboot status` and in the cluster's database.";
     REPORT_REJECTED = "SF-REPORT-REJECTED", Configuration, "the result cannot be posted to report.url",
         "Nothing waits for it: the node goes on. This result is not posted again; the next one is tried.",
-        "Correct report.url, or the server that refuses (one that is known by no authority: put its CA into pki.ca); then: systemctl restart sf-firstboot.";
+        "Correct report.url, or the server that refuses (one that is known by no authority: add its CA to pki.ca, behind what is there); then: systemctl restart sf-firstboot.";
     CONFIG_MISSING = "SF-CONFIG-MISSING", Configuration, "a setting that this release needs has no value",
         "Daemons would not start without it, and would not say why.",
         "Set the named field in the node's metadata.";

@@ -153,9 +153,12 @@ fn shown(line: &str, secrets: &[Secret]) -> Option<String> {
 }
 
 fn masked(text: &str, secrets: &[Secret]) -> String {
-    secrets.iter().fold(mask_urls(text), |text, secret| {
+    // Them first: a password with a colon before an @ looks like a URL's, and what
+    // was masked of it would hide the rest.
+    let plain = secrets.iter().fold(text.to_owned(), |text, secret| {
         text.replace(secret.expose(), MASK)
-    })
+    });
+    mask_urls(&plain)
 }
 
 /// The secrets that daemons have, as they stand in their configuration and as
@@ -265,7 +268,10 @@ mod tests {
 
     #[test]
     fn a_daemons_last_words_are_made_fit_for_a_card() {
-        let secrets = [Secret::new("marker-dsn-3f9c")];
+        let secrets = [
+            Secret::new("marker-dsn-3f9c"),
+            Secret::new("Tr0ub:dor@9xlong"),
+        ];
         for (line, wanted) in [
             ("Address in use", Some("Address in use")),
             (
@@ -273,6 +279,10 @@ mod tests {
                 Some("mysql+pymysql://sf:******@db1/shakenfist refused"),
             ),
             ("refused: marker-dsn-3f9c", Some("refused: ******")),
+            (
+                "login with Tr0ub:dor@9xlong failed",
+                Some("login with ****** failed"),
+            ),
             (
                 r#"{"program":"sf-api","message":"Address in use"}"#,
                 Some("Address in use"),

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use sf_contract::metadata::explain::{self, Explained};
 use sf_contract::metadata::{Fragment, Layer, Merged, merge};
+use sf_contract::secret::Secret;
 
 use crate::failure::Failure;
 use crate::paths::Paths;
@@ -307,6 +308,12 @@ pub fn collect_telling(places: &Places, tell: Tell<'_>) -> Collected {
     }
 }
 
+/// What a file that a person names on a command line holds, or a pipe.
+pub(crate) fn text_by_hand(path: &Path) -> Result<Option<Secret>, Box<Failure>> {
+    let read = read::text(path, &path.display().to_string(), read::Files::AlsoPipes)?;
+    Ok(read.map(|read| read.text))
+}
+
 /// Before it is said that there is no metadata at all, which is not tried again,
 /// a drive may still show up.
 fn late_drive(places: &Places, looked: &mut [Looked], tell: Tell<'_>) {
@@ -314,14 +321,23 @@ fn late_drive(places: &Places, looked: &mut [Looked], tell: Tell<'_>) {
         return;
     };
     let absent = |place: &Looked| matches!(place.found, Found::NotHere(_));
-    if !looked.iter().all(absent) || !drive::shows_up(places, wait, tell) {
+    let missing: Vec<usize> = (0..looked.len())
+        .filter(|at| looked.get(*at).is_some_and(drive::is_missing))
+        .collect();
+    let layers: Vec<Layer> = missing
+        .iter()
+        .filter_map(|at| Some(looked.get(*at)?.layer))
+        .collect();
+    if !looked.iter().all(absent) || !drive::shows_up(places, &layers, wait, tell) {
         return;
     }
-    for place in looked.iter_mut() {
-        match place.layer {
-            Layer::NoCloudDrive => *place = drive::nocloud(places, tell).remove(0),
-            Layer::OpenStackDrive => *place = drive::openstack(places, tell).remove(0),
-            _ => {}
+    for at in missing {
+        if let Some(place) = looked.get_mut(at) {
+            let mut again = match place.layer {
+                Layer::NoCloudDrive => drive::nocloud(places, tell),
+                _ => drive::openstack(places, tell),
+            };
+            *place = again.remove(0);
         }
     }
 }

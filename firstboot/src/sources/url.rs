@@ -317,11 +317,11 @@ impl Plan {
     fn digest_by_hand(&self) -> Option<String> {
         let url = self.url.whole();
         let ca = if self.url.https {
-            "--cacert CA.pem "
+            " (with --cacert CA.pem where it is of no public CA)"
         } else {
             ""
         };
-        (!url.contains(['?', '\''])).then(|| format!("curl -sS {ca}'{url}' | sha256sum"))
+        (!url.contains(['?', '\''])).then(|| format!("curl -sS '{url}' | sha256sum{ca}"))
     }
 
     pub(super) async fn ask(&self, carrier: &mut impl Carrier) -> Result<Said, Problem> {
@@ -346,7 +346,10 @@ impl Plan {
             ))
             .source(&self.source);
             return Err(Problem::said(match self.digest_by_hand() {
-                Some(command) => failure.next_command(command),
+                Some(command) => failure.remedy(format!(
+                    "{} From another machine: {command}",
+                    codes::FETCH_DIGEST.remedy
+                )),
                 None => failure,
             }));
         }

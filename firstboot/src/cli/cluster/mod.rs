@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sf_contract::metadata::dsn::{Dsn, DsnError};
-use sf_contract::secret::Secret;
 
 use super::Outcome;
 use super::again::Again;
@@ -20,7 +19,6 @@ use crate::engine::node;
 use crate::failure::Failure;
 use crate::fleet::{self, Fleet};
 use crate::paths::Paths;
-use crate::read;
 use crate::sources::{self, DatabaseFields, Remote};
 
 /// For a command's whole conversation with the database.
@@ -85,17 +83,20 @@ impl Database {
     /// The way there, and where its DSN stands.
     fn connector(&self, paths: &Paths) -> Result<(Connector, String), Failure> {
         let found = if let Some(file) = &self.database_file {
-            let text = read::text(file).map_err(|error| {
-                Failure::new(
-                    &codes::META_UNREADABLE,
-                    format!("{} cannot be read", file.display()),
+            let read = sources::text_by_hand(file).and_then(|text| {
+                text.ok_or_else(|| {
+                    let what = format!("{} is not there", file.display());
+                    Box::new(Failure::new(&codes::META_UNREADABLE, what))
+                })
+            });
+            let dsn = read.map_err(|failure| {
+                failure.source("--database-file").remedy(
+                    "Name a file that exists, that you may read, and that holds the DSN alone, \
+                     or a pipe, such as /dev/stdin.",
                 )
-                .source("--database-file")
-                .remedy("Name a file that exists, that you may read, and that holds the DSN alone.")
-                .cause(&error)
             })?;
             DatabaseFields {
-                dsn: Secret::new(text),
+                dsn,
                 place: file.display().to_string(),
                 ca: None,
             }

@@ -86,7 +86,7 @@ fn look(kind: &Kind, places: &Places, tell: Tell<'_>) -> Looked {
             [] => at(
                 kind.labels[0],
                 Found::NotHere(format!(
-                    "no file system has the label {}{}",
+                    "{NO_LABEL}{}{}",
                     kind.labels.join(" or "),
                     there_are(places)
                 )),
@@ -163,17 +163,28 @@ fn settled(places: &Places, kind: &Kind, tell: Tell<'_>) -> io::Result<Vec<Drive
     }
 }
 
-/// Waits for a drive of any kind as long as for udev, at most `limit`; is there
+/// How it is said that there is no drive of a kind.
+const NO_LABEL: &str = "no file system has the label ";
+
+/// Was no drive there, not even one that says nothing?
+pub(super) fn is_missing(place: &Looked) -> bool {
+    matches!(&place.found, Found::NotHere(why) if why.starts_with(NO_LABEL))
+}
+
+/// Waits for a drive of these layers as long as for udev, at most `limit`; is there
 /// one then? A USB stick or a BMC's virtual disc can show up when udev has long
 /// looked at everything.
-pub(super) fn shows_up(places: &Places, limit: Duration, tell: Tell<'_>) -> bool {
+pub(super) fn shows_up(places: &Places, layers: &[Layer], limit: Duration, tell: Tell<'_>) -> bool {
     let deadline = Instant::now() + limit.min(UDEV_WAIT);
     loop {
-        let here = |kind| labelled(places, kind).is_ok_and(|drives| !drives.is_empty());
+        let here = |kind: &Kind| {
+            layers.contains(&kind.layer)
+                && labelled(places, kind).is_ok_and(|drives| !drives.is_empty())
+        };
         if here(&NOCLOUD) || here(&OPENSTACK) {
             return true;
         }
-        if Instant::now() >= deadline {
+        if layers.is_empty() || Instant::now() >= deadline {
             return false;
         }
         tell("no source has metadata; waiting for a drive that shows up late");

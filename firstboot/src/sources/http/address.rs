@@ -92,7 +92,18 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&without_query(&self.whole()))
+        // It holds no user (see `parse`), whatever is in its path.
+        let (path, query) = match self.target.split_once('?') {
+            Some((path, _)) => (path, "?"),
+            None => (self.target.as_str(), ""),
+        };
+        let mask = if query.is_empty() { "" } else { MASK };
+        write!(
+            formatter,
+            "{}://{}{path}{query}{mask}",
+            self.scheme(),
+            self.authority
+        )
     }
 }
 
@@ -162,6 +173,18 @@ mod tests {
             "https://[2001:db8::1]:8443/n/1.toml?******"
         );
         assert!(!format!("{url:?}").contains("S3CR3T"));
+        for (text, shown) in [
+            (
+                "https://deploy:8443/n/hv1@site.toml",
+                "https://deploy:8443/n/hv1@site.toml",
+            ),
+            (
+                "https://deploy:8443/n.toml?mail=a@b",
+                "https://deploy:8443/n.toml?******",
+            ),
+        ] {
+            assert_eq!(Url::parse(text).unwrap().to_string(), shown);
+        }
         let url = Url::parse("http://host").unwrap();
         assert_eq!((url.port, url.target.as_str()), (80, "/"));
         assert_eq!(Url::parse("https://[::1]/").unwrap().port, 443);

@@ -82,6 +82,24 @@ pub enum Trouble {
     NotHttp(String),
 }
 
+/// Does a server say so of a client without a certificate, or of TLS that it does
+/// not speak? The next attempt would end in the same way.
+fn is_about_the_client(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::HandshakeFailure
+            | AlertDescription::ProtocolVersion
+            | AlertDescription::InsufficientSecurity
+    )
+}
+
 impl Trouble {
     /// How the connection attempt ended.
     pub(super) fn connecting(error: io::Error) -> Self {
@@ -154,7 +172,7 @@ impl Trouble {
         }
     }
 
-    /// How TLS ended, in the handshake or behind it: in TLS 1.3 a server judges
+    /// How the handshake ended, as far as it is seen: in TLS 1.3 a server judges
     /// its client only when the client takes the connection for made.
     fn ended(error: &rustls::Error, what: &str) -> Self {
         match error {
@@ -176,8 +194,13 @@ impl Trouble {
             let within = inner
                 .downcast_ref::<io::Error>()
                 .and_then(io::Error::get_ref);
-            if let Some(tls) = within.and_then(|within| within.downcast_ref()) {
-                return Self::ended(tls, "the TLS connection broke");
+            match within.and_then(|within| within.downcast_ref()) {
+                Some(tls @ rustls::Error::AlertReceived(alert)) if is_about_the_client(*alert) => {
+                    return Self::ended(tls, "it ends the TLS connection");
+                }
+                // A proxy that is started again, or damage on the way.
+                Some(_) => break,
+                None => {}
             }
             cause = inner.source();
         }
@@ -264,7 +287,7 @@ impl Trouble {
                 "If that is the right place, name it directly instead of this URL: {target}"
             )),
             Self::WrongType(kind) if kind.contains("html") => failure.remedy(
-                "A web page came instead of metadata: a proxy, a log-in portal or a web server's error page answers. Fetch it by hand (curl -v) and correct the URL or the server.",
+                "A web page came instead of metadata: a proxy, a log-in portal or a web server's error page answers. Fetch it by hand, from another machine (curl -v), and correct the URL or the server.",
             ),
             _ => failure,
         }

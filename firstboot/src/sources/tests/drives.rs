@@ -379,12 +379,24 @@ fn udev_is_waited_for_only_by_a_run() {
 #[test]
 fn a_drive_that_shows_up_late_is_waited_for_where_there_is_nothing_else() {
     const WAITING: &str = "no source has metadata; waiting for a drive that shows up late";
-    for (label, name) in [("CIDATA", "user-data"), ("config-2", OPENSTACK_USER_DATA)] {
+    let says_nothing = image(
+        Format::Fat(12),
+        "config-2",
+        &[(OPENSTACK_USER_DATA, b"#cloud-config\n")],
+    );
+    for (label, name, beside) in [
+        ("CIDATA", "user-data", None),
+        ("config-2", OPENSTACK_USER_DATA, None),
+        ("CIDATA", "user-data", Some(&says_nothing)),
+    ] {
         let drive = image(Format::Fat(12), label, &[(name, GOOD.as_bytes())]);
-        let machine = Machine::new();
+        let mut machine = Machine::new();
+        if let Some(beside) = beside {
+            machine = machine.file("/dev/disk/by-label/config-2", beside);
+        }
         let mut told = Vec::new();
         let collected = collect_telling(&machine.places().remote(Remote::RUN), &mut |text| {
-            if told.is_empty() {
+            if text == WAITING {
                 let path = machine.path(&format!("/dev/disk/by-label/{label}"));
                 fs::create_dir_all(path.parent().unwrap()).unwrap();
                 fs::write(path, &drive).unwrap();
@@ -392,8 +404,11 @@ fn a_drive_that_shows_up_late_is_waited_for_where_there_is_nothing_else() {
             told.push(text.to_owned());
         });
         load(&collected).unwrap();
-        assert_eq!(told[0], WAITING);
-        assert!(told[1].starts_with("reading the "), "{told:?}");
+        let told: Vec<&str> = told.iter().map(String::as_str).collect();
+        let [.., WAITING, read] = told.as_slice() else {
+            panic!("{told:?}");
+        };
+        assert!(read.starts_with("reading the "), "{told:?}");
     }
     // Who has metadata, or does not ask, waits for nothing.
     for (machine, remote) in [

@@ -172,7 +172,7 @@ async fn a_report_that_tls_ends_says_what_helps() {
         (
             other.server("127.0.0.1", [2020, 2100], true),
             "SF-REPORT-REJECTED",
-            "Put the CA of report.url's server into pki.ca, or give",
+            "Add the CA of report.url's server to pki.ca, behind what is there",
         ),
         (
             ca.server("127.0.0.1", [2001, 2002], true),
