@@ -62,16 +62,18 @@ impl Command {
                 .map_err(|failure| unasked = failure)
                 .ok()
         });
+        let refused = refused::kept(paths);
+        // A server that takes no writes may be behind the one that does: what it
+        // says refuses while it is the one to ask, and takes nothing back.
+        let live = live.filter(|(_, read_only)| !read_only || refused.is_none());
         let may = gate::restart(
             &gate_image,
             &gate_node,
-            (stored.as_ref(), refused::kept(paths).as_ref()),
+            (stored.as_ref(), refused.as_ref()),
             &boot,
             live.as_ref().map(|(facts, _)| facts),
         )
         .map_err(|failure| {
-            // A server that takes no writes may be behind the one that does: what
-            // it says refuses while it is the one to ask, and no longer.
             if live.as_ref().is_some_and(|(_, read_only)| !read_only) {
                 refused::leave(paths, std::slice::from_ref(&*failure));
             }

@@ -146,6 +146,42 @@ fn a_refusal_outlasts_the_outage_that_follows_it() {
     assert_eq!(gate(&net2).code, 75);
 }
 
+/// A server without writes may be behind the one that has them.
+#[test]
+fn what_a_read_only_server_says_neither_stays_nor_takes_back() {
+    let server = Server::started();
+    let [tier, net1, net2] = [
+        ("database-tier", "db1"),
+        ("network", "net1"),
+        ("network", "net2"),
+    ]
+    .map(|(role, name)| Node::named(role, name, server.port, ""));
+    let read_only = |on: bool| server.sql(&format!("SET GLOBAL read_only = {}", u8::from(on)));
+    assert_eq!(tier.agent(&["run"]).code, 0);
+    assert_eq!(net1.agent(&["run"]).code, 0);
+    server.sql("DELETE FROM shakenfist.bootstrap_claims");
+    assert_eq!(net2.agent(&["run"]).code, 0);
+    let mark = net1.root().join("run/sf-firstboot/refused.json");
+    read_only(true);
+    let ran = gate(&net1);
+    assert_eq!(ran.code, 77, "{}", ran.stderr);
+    assert!(!mark.exists(), "{}", ran.stderr);
+    password(&server, "another");
+    assert_eq!(gate(&net1).code, 0, "an outage");
+    password(&server, super::server::PASSWORD);
+    read_only(false);
+    assert_eq!(gate(&net1).code, 77);
+    assert!(mark.exists());
+    // An older state of the record, as a server that lags has it.
+    server.sql("DELETE FROM shakenfist.bootstrap_claims");
+    read_only(true);
+    assert_eq!(gate(&net1).code, 77);
+    assert!(mark.exists());
+    read_only(false);
+    assert_eq!(gate(&net1).code, 0);
+    assert!(!mark.exists());
+}
+
 /// The first host takes connections and says nothing: the second one is asked all
 /// the same, by the gate and by who has the daemons' readiness to tell.
 #[test]
