@@ -38,12 +38,7 @@ fn a_fleet_is_watched_and_mended_from_one_desk() {
             .starts_with("no nodes: the cluster has not been bootstrapped")
     );
 
-    let [tier, net1, net2] = [
-        ("database-tier", "db1"),
-        ("network", "net1"),
-        ("network", "net2"),
-    ]
-    .map(|(role, name)| Node::named(role, name, server.port, ""));
+    let [tier, net1, net2] = Node::rivals(server.port);
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(net1.agent(&["run"]).code, 0);
     // The other network node is told on its console, and the desk sees it.

@@ -98,12 +98,7 @@ fn password(server: &Server, password: &str) {
 #[test]
 fn a_refusal_outlasts_the_outage_that_follows_it() {
     let server = Server::started();
-    let [tier, net1, net2] = [
-        ("database-tier", "db1"),
-        ("network", "net1"),
-        ("network", "net2"),
-    ]
-    .map(|(role, name)| Node::named(role, name, server.port, ""));
+    let [tier, net1, net2] = Node::rivals(server.port);
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(net1.agent(&["run"]).code, 0);
     let mark = net1.root().join("run/sf-firstboot/refused.json");
@@ -150,12 +145,7 @@ fn a_refusal_outlasts_the_outage_that_follows_it() {
 #[test]
 fn what_a_read_only_server_says_neither_stays_nor_takes_back() {
     let server = Server::started();
-    let [tier, net1, net2] = [
-        ("database-tier", "db1"),
-        ("network", "net1"),
-        ("network", "net2"),
-    ]
-    .map(|(role, name)| Node::named(role, name, server.port, ""));
+    let [tier, net1, net2] = Node::rivals(server.port);
     let read_only = |on: bool| server.sql(&format!("SET GLOBAL read_only = {}", u8::from(on)));
     assert_eq!(tier.agent(&["run"]).code, 0);
     assert_eq!(net1.agent(&["run"]).code, 0);

@@ -99,6 +99,16 @@ impl Node {
         node
     }
 
+    /// The node that bootstraps, and two that want the network role; none has run.
+    pub(crate) fn rivals(port: u16) -> [Self; 3] {
+        [
+            ("database-tier", "db1"),
+            ("network", "net1"),
+            ("network", "net2"),
+        ]
+        .map(|(role, name)| Self::named(role, name, port, ""))
+    }
+
     pub(crate) fn root(&self) -> &Path {
         self.folder.path()
     }
