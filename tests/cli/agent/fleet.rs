@@ -1,21 +1,30 @@
 //! `sf-firstboot cluster` and what nodes leave for it.
 
+use std::path::Path;
+
 use super::node::{Node, Ran};
 use super::server::{PASSWORD, Server};
 
 /// At a desk that has nothing but the DSN in a file.
 fn desk(server: &Server, arguments: &[&str]) -> Ran {
-    let empty = tempfile::tempdir().unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
-    let dsn = format!(
+    std::fs::write(file.path(), dsn(server)).unwrap();
+    desk_with(file.path(), arguments)
+}
+
+fn dsn(server: &Server) -> String {
+    format!(
         "mysql://sf:{PASSWORD}@127.0.0.1:{}/shakenfist\n",
         server.port
-    );
-    std::fs::write(file.path(), dsn).unwrap();
+    )
+}
+
+fn desk_with(file: &Path, arguments: &[&str]) -> Ran {
+    let empty = tempfile::tempdir().unwrap();
     let node = Node::new("hypervisor");
     let mut all = vec!["cluster"];
     all.extend(arguments);
-    all.extend(["--database-file", file.path().to_str().unwrap()]);
+    all.extend(["--database-file", file.to_str().unwrap()]);
     let ran = Node::end(node.start_at(empty.path(), &all));
     assert!(!ran.stdout.contains(PASSWORD) && !ran.stderr.contains(PASSWORD));
     ran
@@ -25,6 +34,25 @@ fn status(server: &Server) -> serde_json::Value {
     let ran = desk(server, &["status", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     serde_json::from_str(&ran.stdout).unwrap()
+}
+
+/// Whoever keeps the DSN off the disk: `--database-file <(pass show sf/dsn)`.
+#[test]
+fn the_dsn_may_come_by_a_pipe() {
+    let server = Server::started();
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("dsn");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, 0o600.into());
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+    let (into, dsn) = (pipe.clone(), dsn(&server));
+    let writer = std::thread::spawn(move || std::fs::write(into, dsn).unwrap());
+    let ran = desk_with(&pipe, &["status"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stdout.starts_with("no nodes"), "{}", ran.stdout);
+    writer.join().unwrap();
+    let ran = desk_with(&folder.path().join("absent"), &["status"]);
+    assert_ne!(ran.code, 0);
+    assert!(ran.stderr.contains("absent is not there"), "{}", ran.stderr);
 }
 
 #[test]
