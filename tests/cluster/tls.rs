@@ -146,6 +146,9 @@ fn certificates_are_checked_as_far_as_the_mode_demands() {
             && shown.contains("issuer CN=Example Root"),
         "{shown}"
     );
+    let missing =
+        "CN=db was issued by CN=Example Root, which is neither in the chain nor in pki.ca";
+    assert!(shown.contains(missing), "{shown}");
     let failure = refused(
         &at("verify-identity", "localhost").ca_text(ca.pem()),
         "SF-DB-TLS-NAME",

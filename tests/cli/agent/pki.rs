@@ -311,3 +311,23 @@ fn a_certificate_that_ends_soon_is_told_at_every_boot() {
         );
     }
 }
+
+#[test]
+fn a_certificate_without_an_authority_is_said_to_be_judged_by_none() {
+    let node = Node::new("hypervisor");
+    node.metadata(3306, "");
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let certificate = params("node5.example.com")
+        .signed_by(&pair, &authority("Example Root"))
+        .unwrap();
+    node.credential("sf.pki.certificate", &certificate.pem());
+    node.credential("sf.pki.key", &pair.serialize_pem());
+    let report = json(&node.agent(&["check", "--json"]));
+    let checks = report["checks"].as_array().unwrap();
+    let pki = checks.iter().find(|check| check["id"] == "pki").unwrap();
+    let note = pki["note"].as_str().unwrap_or_default();
+    assert!(
+        note.ends_with("no pki.ca is given: whose it is was not judged"),
+        "{pki}"
+    );
+}
