@@ -325,9 +325,9 @@ fn a_certificate_without_an_authority_is_said_to_be_judged_by_none() {
     let report = json(&node.agent(&["check", "--json"]));
     let checks = report["checks"].as_array().unwrap();
     let pki = checks.iter().find(|check| check["id"] == "pki").unwrap();
-    let note = pki["note"].as_str().unwrap_or_default();
+    let said = pki["note"].as_str().unwrap_or_default();
     assert!(
-        note.ends_with("no pki.ca is given: whose it is was not judged"),
+        said.ends_with("no pki.ca is given: whose it is was not judged"),
         "{pki}"
     );
 }
